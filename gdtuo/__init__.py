@@ -1,0 +1,26 @@
+"""Gradient Descent: The Ultimate Optimizer (Chandra et al., NeurIPS 2022) for PyTorch."""
+
+from gdtuo.errors import GdtuoError as GdtuoError
+from gdtuo.hyperparameters import Coordinates as Coordinates
+from gdtuo.hyperparameters import Domain as Domain
+from gdtuo.hyperparameters import constant as constant
+from gdtuo.hyperparameters import finite as finite
+from gdtuo.hyperparameters import hyperparameter as hyperparameter
+from gdtuo.hyperparameters import logistic as logistic
+from gdtuo.hyperparameters import non_negative as non_negative
+from gdtuo.hyperparameters import raw as raw
+from gdtuo.hyperparameters import square_root as square_root
+from gdtuo.hyperparameters import stable_momentum as stable_momentum
+from gdtuo.hyperparameters import unit_interval as unit_interval
+from gdtuo.module_wrapper import ModuleWrapper as ModuleWrapper
+from gdtuo.notation import parse as parse
+from gdtuo.rule import Rule as Rule
+from gdtuo.rule import State as State
+from gdtuo.rule import Values as Values
+from gdtuo.rules import SGD as SGD
+from gdtuo.rules import AdaGrad as AdaGrad
+from gdtuo.rules import Adam as Adam
+from gdtuo.rules import RMSProp as RMSProp
+from gdtuo.tower import Tower as Tower
+
+__version__ = "0.1.0"

@@ -1,0 +1,150 @@
+"""The algorithm, as pure functions of tensors: one update of a level, and its VJP.
+
+Level 0 updates the parameters w, level i + 1 the coordinates x_i of level i's hyperparameters::
+
+    x_i <- x_i - U_{i+1}(v_{i+1}, s_{i+1}; x_{i+1})      from the top down, and last
+    w   <- w   - U_0(g, s_0; x_0)
+
+v_{i+1} is the hypergradient dL/dx_i. The loss depends on x_i only through the step that level i
+took last time, so it is pulled back through that step, kept as its inputs (paper, section 2)::
+
+    v_0     = g, the gradient as it stands when `step()` is called
+    v_{i+1} = -(d U_i(previous v_i, previous s_i; x_i) / d x_i)^T v_i
+
+Autograd differentiates; no rule writes a derivative. Pulling back runs the previous update again,
+so its new state comes with it: kept are one gradient, and a state that lags by one update.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gdtuo.errors import GdtuoError
+from gdtuo.rule import Rule, State, Values
+
+
+@dataclasses.dataclass(frozen=True)
+class Level:
+    """One rule in its place in a tower: which of its hyperparameters are learned, and their layout.
+
+    The coordinates of the learned ones are one vector, those of the constants another, each in the
+    order declared. A hyperparameter has one entry; an ``lr`` given by name has one for each entry
+    of the level beneath that is learned.
+    """
+
+    rule: Rule
+    learned: tuple[str, ...]
+    constant: tuple[str, ...]
+    lr_for: tuple[str, ...] | None  #: names beneath, one for each entry of an lr given by name
+    state_keys: tuple[str, ...]
+
+    def size(self, name: str) -> int:
+        return len(self.lr_for) if name == "lr" and self.lr_for is not None else 1
+
+    def entries(self) -> tuple[str, ...]:
+        """The learned names, one for each entry of the learned vector."""
+        return tuple(name for name in self.learned for _ in range(self.size(name)))
+
+    def initial(self, names: Sequence[str], dtype: torch.dtype, device: torch.device) -> Tensor:
+        """The coordinates at which ``names`` start, as one vector."""
+        values: list[float] = []
+        for name in names:
+            encode = self.rule.specs[name].coordinates.encode
+            by_name = self.rule.lr_by_name if name == "lr" else None
+            if by_name is None:
+                values.append(encode(getattr(self.rule, name)))
+            else:
+                values += [encode(by_name[beneath]) for beneath in self.lr_for or ()]
+        return torch.tensor(values, dtype=dtype, device=device)
+
+    def values(self, learned: Tensor, constant: Tensor, lr_factor: float = 1.0) -> Values:
+        """Decode both vectors; ``lr_factor`` is what a schedule makes of the step size."""
+        h: dict[str, Tensor] = {}
+        for names, vector in ((self.learned, learned), (self.constant, constant)):
+            sizes = [self.size(name) for name in names]
+            # Scalars of shape () broadcast against everything; one vector is never split in Python.
+            parts = vector.unbind() if set(sizes) <= {1} else torch.split(vector, sizes)
+            for name, part in zip(names, parts, strict=True):
+                h[name] = self.rule.specs[name].coordinates.decode(part)
+        if lr_factor != 1.0:
+            h["lr"] = h["lr"] * lr_factor
+        return Values(**h)
+
+
+def levels_of(rule: Rule) -> tuple[Level, ...]:
+    """Lay out a tower, level 0 first."""
+    levels: list[Level] = []
+    for each in rule.levels:
+        constant = tuple(name for name in each.hyperparameters if name not in each.learned)
+        lr_for = levels[-1].entries() if levels and each.lr_by_name is not None else None
+        keys = tuple(each.init(torch.zeros(1)))
+        levels.append(Level(each, each.learned, constant, lr_for, keys))
+    return tuple(levels)
+
+
+def structure(levels: Sequence[Level]) -> str:
+    """What must agree for the state of one tower to be another's: all but the initial values."""
+    parts = []
+    for level in levels:
+        kind = type(level.rule)
+        constants = [
+            f"{name}={getattr(level.rule, name)!r}"
+            for name, spec in kind.specs.items()
+            if spec.learned is None
+        ]
+        by_name = [f"lr for {' and '.join(level.lr_for)}"] if level.lr_for is not None else []
+        state = [f"state {' and '.join(level.state_keys)}"] if level.state_keys else []
+        learned = f"^{{{','.join(level.learned)}}}"
+        parts.append(f"{kind.__name__}{learned}({', '.join(by_name + constants + state)})")
+    return " / ".join(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What one update of one tensor is a function of, its level's hyperparameters aside."""
+
+    g: Tensor
+    state: State
+    t: int  #: which update of this tensor it is, from 1
+    w: Tensor | None = None  #: the values updated, for a rule that reads them
+    lr_factor: float = 1.0
+
+
+def update(level: Level, learned: Tensor, constant: Tensor, inputs: Inputs) -> tuple[Tensor, State]:
+    """The step that ``level`` takes, and its state after it."""
+    g, dtype = inputs.g, learned.dtype
+    if g.dtype != dtype:  # half precision: the arithmetic is the hyperparameters'
+        g = g.to(dtype)
+    if learned.device != g.device:
+        learned, constant = learned.to(g.device), constant.to(g.device)
+    further: dict[str, Tensor] = {}
+    if "t" in level.rule.inputs:
+        further["t"] = torch.full((), inputs.t, dtype=dtype, device=g.device)
+    if "w" in level.rule.inputs:
+        assert inputs.w is not None  # the tower keeps it for such a rule
+        further["w"] = inputs.w.to(dtype)
+    h = level.values(learned, constant, inputs.lr_factor)
+    return level.rule.update(g, inputs.state, h, **further)
+
+
+def pull_back(
+    level: Level, learned: Tensor, constant: Tensor, previous: Inputs, cotangent: Tensor
+) -> tuple[Tensor, State]:
+    """The hypergradient of ``learned`` through the ``previous`` update, and the state after it.
+
+    ``cotangent`` is the gradient of the loss with respect to what that update produced.
+    """
+    with torch.enable_grad():
+        leaf = learned.detach().requires_grad_()
+        step, state = update(level, leaf, constant, previous)
+    if not step.requires_grad:
+        raise GdtuoError(
+            f"{type(level.rule).__name__} has no derivative with respect to "
+            f"{', '.join(level.learned)}: its update does not use it. Name in learn= what it uses."
+        )
+    (gradient,) = torch.autograd.grad(step, leaf, cotangent.to(step.dtype))
+    return -gradient, {key: value.detach() for key, value in state.items()}  # w <- w - step

@@ -1,0 +1,107 @@
+"""One hyperparameter: its default, its domain, and the coordinates in which it is learned."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import numbers
+from collections.abc import Callable
+from typing import Any, Literal
+
+from torch import Tensor
+
+from gdtuo.errors import GdtuoError
+
+
+@dataclasses.dataclass(frozen=True)
+class Coordinates:
+    """A change of variables, ``value = decode(x)``: the level above steps x, updates read value.
+
+    Args:
+        name: how messages call it.
+        encode: a float in the hyperparameter's own units to its coordinate.
+        decode: the differentiable inverse, on tensors.
+    """
+
+    name: str
+    encode: Callable[[float], float]
+    decode: Callable[[Tensor], Tensor]
+
+
+# The paper's choices (section 3.1 and appendix): a step size of the level above acts in these.
+raw = Coordinates("raw", lambda value: value, lambda x: x)
+square_root = Coordinates("square root", math.sqrt, lambda x: x * x)
+logistic = Coordinates(
+    "logistic", lambda value: math.atanh(2.0 * value - 1.0), lambda x: (x.tanh() + 1.0) / 2.0
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Domain:
+    """The numbers that a hyperparameter may start at. What is learned later is not held to it."""
+
+    text: str
+    contains: Callable[[float], bool]
+
+
+finite = Domain("a finite number", math.isfinite)
+non_negative = Domain("a finite number, 0 or more", lambda v: math.isfinite(v) and v >= 0.0)
+unit_interval = Domain("a number between 0 and 1, both excluded", lambda v: 0.0 < v < 1.0)
+stable_momentum = Domain("a number between -1 and 1, both excluded", lambda v: -1.0 < v < 1.0)
+
+Learned = Literal["by default", "unless 0", "when named"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Hyperparameter:
+    """What a rule declares of one hyperparameter; see `hyperparameter` and `constant`."""
+
+    domain: Domain
+    coordinates: Coordinates
+    learned: Learned | None  # None: a constant of the rule, which no level can learn
+
+
+def hyperparameter(
+    default: float,
+    *,
+    domain: Domain = finite,
+    coordinates: Coordinates = raw,
+    learned: Learned = "by default",
+) -> Any:
+    """Declare a hyperparameter in the body of a `Rule`.
+
+    Args:
+        default: its value where none is given.
+        domain: the values it may start at.
+        coordinates: what the level above steps; ``raw``, ``square_root``, ``logistic``, or yours.
+        learned: whether a level above learns it when ``learn=`` says nothing: ``"by default"``,
+            ``"unless 0"`` (0 switches it off, like ``momentum``) or ``"when named"``.
+
+    Example:
+        >>> import gdtuo
+        >>> class Plain(gdtuo.Rule):
+        ...     lr: float = gdtuo.hyperparameter(0.1)
+        ...     def update(self, g, state, h):
+        ...         return h.lr * g, state
+        >>> print(Plain(0.5, optimizer=gdtuo.SGD(1e-3)))
+        Plain(0.5) / SGD(0.001)
+    """
+    spec = Hyperparameter(domain, coordinates, learned)
+    return dataclasses.field(default=default, metadata={"spec": spec})
+
+
+def constant(default: float, *, domain: Domain = non_negative) -> Any:
+    """Declare a keyword-only number of a `Rule` that no level learns, such as ``eps``."""
+    spec = Hyperparameter(domain, raw, None)
+    return dataclasses.field(default=default, kw_only=True, metadata={"spec": spec})
+
+
+def checked(owner: str, name: str, spec: Hyperparameter, value: object) -> float:
+    """Return ``value`` as a float, or raise `GdtuoError` if it is not in the domain of ``name``."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise GdtuoError(f"{owner}: {name}={value!r} is not a number. Give {spec.domain.text}.")
+    if not spec.domain.contains(float(value)):
+        raise GdtuoError(
+            f"{owner}: {name}={float(value)!r} is outside its domain. Give {spec.domain.text}."
+        )
+    return float(value)

@@ -1,0 +1,220 @@
+"""What a rule is: hyperparameters declared once, a state, one pure update of a single tensor."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Iterable, Mapping
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, dataclass_transform
+
+from torch import Tensor
+
+from gdtuo.errors import GdtuoError
+from gdtuo.hyperparameters import Hyperparameter, checked, constant, hyperparameter
+
+State: TypeAlias = dict[str, Tensor]
+
+# Keys that a tower keeps beside a rule's own state.
+RESERVED = frozenset({"step", "previous_gradient", "previous_parameter", "learned", "constant"})
+
+
+class Values(SimpleNamespace):
+    """The hyperparameters' values as an update reads them: ``h.lr``, ``h.momentum``, tensors."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Tensor: ...
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(hyperparameter, constant))
+@dataclasses.dataclass(frozen=True, repr=False)
+class Rule:
+    """An update rule, described and frozen: level 0 of a tower updates parameters, level i + 1 the
+    hyperparameters of level i (paper, section 2).
+
+    A subclass declares its hyperparameters with `gdtuo.hyperparameter`, ``lr`` among them, and
+    writes `update`; it becomes a frozen dataclass by itself. The two arguments that every rule has:
+
+    Args:
+        optimizer: the rule that learns this one's hyperparameters; None: they are constants.
+        learn: the names that it learns; the others are constants. None: all of them, save those
+            declared ``"unless 0"`` that start at 0 and those declared ``"when named"``. ``()``
+            freezes this level, and the levels above it no longer matter. Where the rule above
+            gives a step size for each hyperparameter (``lr={...}``), that names them.
+
+    An upper level's ``lr`` may be a mapping from the names of the hyperparameters beneath it to a
+    step size for each (the paper's kappa_alpha, kappa_mu). Equal rules are equal and hash alike.
+
+    Raises:
+        GdtuoError: an unknown name, or a value outside the domain of its hyperparameter.
+    """
+
+    optimizer: Rule | None = dataclasses.field(default=None, kw_only=True)
+    learn: Iterable[str] | None = dataclasses.field(default=None, kw_only=True)
+
+    #: Whether each entry's step depends on that entry alone. Where it does, all of a group's
+    #: tensors are updated as one flat tensor, and the rule can be an upper level.
+    elementwise: ClassVar[bool] = False
+    specs: ClassVar[dict[str, Hyperparameter]]
+    inputs: ClassVar[frozenset[str]]  #: which of ``t`` and ``w`` `update` asks for
+
+    def init(self, w: Tensor) -> State:
+        """Return the state of one tensor before its first update; by default there is none."""
+        return {}
+
+    def update(self, *args: Any, **kwargs: Any) -> tuple[Tensor, State]:
+        """``update(self, g, state, h)``: return the step and the new state; ``w <- w - step``.
+
+        A pure, differentiable function of tensors, the same for parameters and hyperparameters.
+
+        Args:
+            g: the gradient.
+            state: what `init` or the last update returned.
+            h: the hyperparameters' values in their own units, ``h.lr`` and so on; shapes broadcast
+                against ``g``.
+            t: (only if the method names it) how many updates this is, from 1; shape ().
+            w: (only if the method names it) the values that are updated, for weight decay; the
+                tower then keeps a copy of them.
+        """
+        raise NotImplementedError
+
+    def __init_subclass__(cls) -> None:
+        dataclasses.dataclass(frozen=True, repr=False)(cls)
+        cls.specs = {
+            f.name: f.metadata["spec"] for f in dataclasses.fields(cls) if "spec" in f.metadata
+        }
+        cls.inputs = frozenset(list(inspect.signature(cls.update).parameters)[4:])
+        if "lr" not in cls.specs or cls.specs["lr"].learned is None:
+            raise GdtuoError(
+                f"{cls.__name__} declares no lr. Add: lr: float = gdtuo.hyperparameter(0.01)"
+            )
+        if not cls.inputs <= {"t", "w"}:
+            raise GdtuoError(
+                f"{cls.__name__}.update asks for {sorted(cls.inputs - {'t', 'w'})}. Expected the "
+                "arguments self, g, state, h, and then t, w or both if the step depends on them."
+            )
+        cls.__init__ = _refusing_unknown_names(cls.__init__, cls)  # type: ignore[method-assign]
+
+    def __post_init__(self) -> None:
+        owner, above = type(self).__name__, self.optimizer
+        if above is not None and not isinstance(above, Rule):
+            raise GdtuoError(
+                f"{owner}: optimizer={above!r} is not a rule. Give one, such as gdtuo.SGD(1e-5)."
+            )
+        for name, spec in self.specs.items():
+            value = getattr(self, name)
+            if name == "lr" and isinstance(value, (Mapping, tuple)):
+                entries = value.items() if isinstance(value, Mapping) else value
+                value = tuple(
+                    sorted((k, checked(owner, f"lr[{k!r}]", spec, v)) for k, v in entries)
+                )
+                if not value:
+                    raise GdtuoError(
+                        f"{owner}: lr={{}} gives no step size. Use learn=() beneath it."
+                    )
+            else:
+                value = checked(owner, name, spec, value)
+            object.__setattr__(self, name, value)
+        if above is not None and not above.elementwise:
+            raise GdtuoError(
+                f"{type(above).__name__} can't be an upper level: its update is not elementwise. "
+                "If each entry's step depends on that entry alone, set elementwise = True in it."
+            )
+        self._check_learn(owner)
+
+    def _check_learn(self, owner: str) -> None:
+        hyperparameters = self.hyperparameters
+        per_name = self.optimizer.lr_by_name if self.optimizer is not None else None
+        if self.learn is not None:
+            if isinstance(self.learn, str):
+                raise GdtuoError(
+                    f"{owner}: learn={self.learn!r} is a text. Give ({self.learn!r},)."
+                )
+            learn = tuple(self.learn)
+            if self.optimizer is None:
+                raise GdtuoError(
+                    f"{owner}: learn={learn!r} has no meaning on the top rule, which nothing "
+                    "learns. Leave it out, or give optimizer=, the rule that learns."
+                )
+            _expect_known(owner, "learn", learn, hyperparameters)
+            if per_name is not None and set(per_name) != set(learn):
+                raise GdtuoError(
+                    f"{owner}: learn={learn!r}, but the rule above gives step sizes for "
+                    f"{tuple(per_name)!r}. Leave learn out, or name the same hyperparameters."
+                )
+            object.__setattr__(self, "learn", tuple(n for n in hyperparameters if n in learn))
+        if per_name is not None:
+            _expect_known(owner, "the lr of the rule above", per_name, hyperparameters)
+
+    @property
+    def hyperparameters(self) -> tuple[str, ...]:
+        """The names that a level above could learn, as declared."""
+        return tuple(name for name, spec in self.specs.items() if spec.learned is not None)
+
+    @property
+    def lr_by_name(self) -> dict[str, float] | None:
+        """The step size for each hyperparameter beneath, or None where one serves all."""
+        lr = getattr(self, "lr")  # noqa: B009 (declared by every subclass, not here)
+        return dict(lr) if isinstance(lr, tuple) else None
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """The names that the level above learns, as declared."""
+        if self.optimizer is None:
+            return ()
+        named = self.learn if self.learn is not None else self.optimizer.lr_by_name
+        if named is not None:
+            return tuple(name for name in self.hyperparameters if name in named)
+        return tuple(
+            name
+            for name, spec in self.specs.items()
+            if spec.learned == "by default"
+            or (spec.learned == "unless 0" and getattr(self, name) != 0)
+        )
+
+    @property
+    def levels(self) -> tuple[Rule, ...]:
+        """This rule and those above it, level 0 first."""
+        return (self, *(self.optimizer.levels if self.optimizer is not None else ()))
+
+    def __str__(self) -> str:
+        from gdtuo.notation import text  # notation.py imports this module
+
+        return text(self)
+
+    def __repr__(self) -> str:
+        fields = (f for f in dataclasses.fields(self) if getattr(self, f.name) != f.default)
+        arguments = ", ".join(f"{f.name}={_literal(self, f.name)}" for f in fields)
+        return f"{type(self).__name__}({arguments})"
+
+
+def _literal(rule: Rule, name: str) -> str:
+    value = getattr(rule, name)
+    return repr(rule.lr_by_name if name == "lr" and isinstance(value, tuple) else value)
+
+
+def _expect_known(owner: str, where: str, names: Iterable[str], known: tuple[str, ...]) -> None:
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise GdtuoError(
+            f"{owner}: {where} names {', '.join(map(repr, unknown))}. "
+            f"Expected some of {', '.join(known)}."
+        )
+
+
+def _refusing_unknown_names(init: Any, cls: type[Rule]) -> Any:
+    """Wrap a dataclass's ``__init__``: wrong arguments are a `GdtuoError`, not a TypeError."""
+
+    @functools.wraps(init)
+    def checking(self: Rule, *args: Any, **kwargs: Any) -> None:
+        try:
+            inspect.signature(init).bind(self, *args, **kwargs)
+        except TypeError as error:
+            raise GdtuoError(
+                f"{cls.__name__}: {error}. Expected {', '.join(cls.specs)}, optimizer and learn."
+            ) from None
+        init(self, *args, **kwargs)
+
+    return checking
