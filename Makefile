@@ -1,0 +1,39 @@
+# Each target is a command that you could type yourself.
+#   make reproduce              redraw every table and figure, retrain a sample, compare
+#   make reproduce TIER=paper   train whatever is missing of the paper's protocol first (MNIST needed)
+PYTHON ?= python3
+TIER ?=
+JOBS ?= 2
+BIN := .venv/bin
+
+.PHONY: reproduce train figures verify test test-slow bench lint
+
+reproduce: $(if $(TIER),train) figures verify
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+train: .venv/installed
+	$(BIN)/python -m experiments run table1 --tier $(TIER) --jobs $(JOBS)
+
+figures: .venv/installed
+	$(BIN)/python -m paper_figures
+
+verify: .venv/installed
+	$(BIN)/python -m experiments verify --jobs $(JOBS)
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+test-slow: .venv/installed
+	$(BIN)/python -m pytest -m slow
+
+bench: .venv/installed
+	$(BIN)/python -m pytest tests/benchmarks -o addopts= --benchmark-json results/benchmarks.json
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy

@@ -1,0 +1,42 @@
+"""Peak memory of a process that trains, over that of one with ``torch.optim.Adam``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.benchmarks.models import WORKLOADS
+from tests.benchmarks.trainers import PUBLISHED, TORCH, TOWERS
+
+CODE = """
+import resource, sys, warnings
+from tests.benchmarks.trainers import trainer
+warnings.simplefilter("ignore")  # of create_graph=True, by the published loop
+step = trainer(sys.argv[1], sys.argv[2])
+for _ in range(10):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # kilobytes on Linux
+"""
+
+
+def peak_megabytes(workload: str, contender: str) -> float:
+    command = [sys.executable, "-c", CODE, workload, contender]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(done.stdout) / 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux only")
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_peak(workload, benchmark):
+    peaks = {name: peak_megabytes(workload, name) for name in (TORCH, *TOWERS[1:], PUBLISHED)}
+    benchmark.pedantic(lambda: None)  # for its record: what counts here are the megabytes
+    ratios = {name: round(value / peaks[TORCH], 3) for name, value in peaks.items()}
+    benchmark.extra_info |= {
+        "workload": workload,
+        "over": TORCH,
+        "peak_megabytes": {name: round(value) for name, value in peaks.items()},
+        "peak_ratio": ratios,
+    }
+    assert ratios["Adam / SGD(1e-05)"] <= 1.10

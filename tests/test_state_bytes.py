@@ -1,0 +1,42 @@
+"""Bytes of optimizer state for each parameter, on a model so large that any waste shows."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import gdtuo
+
+SIZE = 8_000_000
+
+
+def bytes_held(optimizer: gdtuo.Tower) -> int:
+    """Of all tensors in the state, each storage once."""
+    tensors = [v for state in optimizer.state.values() for v in state.values()]
+    tensors += [v for group in optimizer.param_groups for k, v in group.items() if k != "params"]
+    storages = [t.untyped_storage() for t in tensors if isinstance(t, torch.Tensor)]
+    return sum({s.data_ptr(): s.nbytes() for s in storages}.values())
+
+
+@pytest.mark.parametrize(
+    ("tower", "expected"),
+    [
+        ("SGD", 0),
+        ("SGD / SGD", 4),  # the previous gradient
+        ("SGD(0.01, momentum=0.9) / SGD", 8),
+        ("AdaGrad / AdaGrad", 8),
+        ("RMSProp / SGD(1e-4)", 8),
+        ("Adam", 8),  # torch's own
+        ("Adam / SGD(1e-5)", 12),
+        ("Adam / Adam / SGD(1e-5)", 12),
+    ],
+)
+def test_bytes_for_each_parameter(tower, expected):
+    parameters = [torch.nn.Parameter(torch.ones(n)) for n in (SIZE // 2, SIZE // 4, SIZE // 4)]
+    optimizer = gdtuo.Tower(parameters, gdtuo.parse(tower))
+    for _ in range(2):
+        for p in parameters:
+            p.grad = torch.full_like(p, 0.5)
+        optimizer.step()
+    beside = bytes_held(optimizer) - expected * SIZE
+    assert 0 <= beside < 1000  # hyperparameters, a few scalars each
