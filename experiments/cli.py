@@ -1,0 +1,151 @@
+"""The command line: `python -m experiments list | run | status | plot | verify`."""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import gdtuo
+from experiments import ExperimentError, store, verify
+from experiments.run import Run
+from experiments.studies import STUDIES, find
+from experiments.study import RESULTS
+from experiments.sweep import Progress, processes, sweep, todo
+
+_Parser = argparse.ArgumentParser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status: 0, 1 for a failure, 130 for an interrupt."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except (ExperimentError, gdtuo.GdtuoError) as error:
+        print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 1
+
+
+def _list(options: argparse.Namespace) -> int:
+    for study in STUDIES.values():
+        print(f"{study.name}: {study.title}")
+        for name, tier in study.tiers.items():
+            runs = [cell.run for cell in study.select(name)]
+            missing = todo(runs, store.read(study.path(name, options.results)))
+            done = len(runs) - len(missing)
+            print(f"  {name:<6} {done:>3} of {len(runs):>3} runs done. {tier.about}")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    study = find(options.study)
+    cells = study.select(options.tier, options.only, options.seeds)
+    path = study.path(options.tier, options.results)
+    missing = todo([cell.run for cell in cells], store.read(path))
+    cached = len(cells) - len(missing)
+    missing = missing[: options.limit]
+    if options.dry_run:
+        keys = {run.key for run in missing}
+        for cell in cells:
+            if cell.run.key in keys:
+                print(f"{cell.name}, seed {cell.run.seed}: {cell.run.epochs} epochs")
+        print(f"{len(missing)} of {len(cells)} runs would be trained, into {path}")
+        return 0
+    progress = Progress(cells, cached, len(missing))
+    try:
+        with processes(options.jobs) as executor:
+            sweep(missing, path, executor, device=options.device, report=progress)
+    except KeyboardInterrupt:
+        print(f"\nStopped with {progress}. The same command goes on from here", file=sys.stderr)
+        return 130
+    finally:
+        progress.bar.close()
+    print(f"{path}: {progress}")
+    return 1 if progress.counts["failed"] else 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    study = find(options.study)
+    cells = study.select(options.tier, options.only)
+    records = store.read(study.path(options.tier, options.results))
+
+    def state(run: Run) -> str:
+        record = records.get(run.key)
+        return "to run" if record is None else {"ok": "cached"}.get(record.status, record.status)
+
+    width = max(len(cell.name) for cell in cells)
+    for name in dict.fromkeys(cell.name for cell in cells):
+        counts = Counter(state(cell.run) for cell in cells if cell.name == name)
+        print(f"{name:<{width}}  " + ", ".join(f"{n} {what}" for what, n in counts.items()))
+    for cell in cells:
+        record = records.get(cell.run.key)
+        if record and record.status != "ok":
+            print(f"{record.status}: {cell.name}, seed {cell.run.seed}: {record.message}")
+    total = Counter(state(cell.run) for cell in cells)
+    print(f"in all {len(cells)}: " + ", ".join(f"{n} {what}" for what, n in total.items()))
+    return 0
+
+
+def _plot(options: argparse.Namespace) -> int:
+    # Drawing depends on this package, so it is called as a user would call it.
+    command = [sys.executable, "-m", "paper_figures", "--results", os.fspath(options.results)]
+    command += [options.study] if options.study else []
+    command += ["--tier", options.tier] if options.tier else []
+    return subprocess.run(command).returncode
+
+
+def _verify(options: argparse.Namespace) -> int:
+    agree = verify.verify(
+        find(options.study),
+        tier=options.tier,
+        sample=options.sample,
+        seed=options.seed,
+        jobs=options.jobs,
+        results=options.results,
+    )
+    return 0 if agree else 1
+
+
+def _parser() -> _Parser:
+    parser = _Parser("python -m experiments", description="The experiments of the paper.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, function: Callable[[argparse.Namespace], int], about: str) -> _Parser:
+        command = commands.add_parser(name, help=about, description=about)
+        command.set_defaults(command=function)
+        command.add_argument("--results", type=Path, default=RESULTS, help="folder of the records")
+        return command
+
+    add("list", _list, "List studies and tiers, and how far they are.")
+    run = add("run", _run, "Train what has no result yet.")
+    status = add("status", _status, "Say for each cell what there is.")
+    plot = add("plot", _plot, "Draw tables and figures from the records, and write the report.")
+    check = add("verify", _verify, "Train a sample again and compare it with the records.")
+    for command in (run, status):
+        command.add_argument("study", help=f"one of: {', '.join(STUDIES)}")
+        command.add_argument("--tier", default="paper", help="default: %(default)s")
+        command.add_argument("--only", default="*", help="cells by shell pattern: 'Adam*, rerun'")
+    for command in (run, check):
+        command.add_argument("--jobs", type=_count, default=os.cpu_count(), help="processes")
+    run.add_argument("--seeds", type=_count, help="no more than the first so many seeds")
+    run.add_argument("--limit", type=_count, help="train no more than so many runs now")
+    run.add_argument("--device", default="cpu", help="what to train on; default: %(default)s")
+    run.add_argument("--dry-run", action="store_true", help="only say what would be trained")
+    plot.add_argument("study", nargs="?", help="default: all")
+    plot.add_argument("--tier", help="default: the fullest that has records")
+    check.add_argument("study", nargs="?", default="table1", help="default: %(default)s")
+    check.add_argument("--tier", help="default: the fullest that has records and data")
+    check.add_argument("--sample", type=_count, default=8, help="runs; default: %(default)s")
+    check.add_argument("--seed", type=int, default=0, help="of the choice; default: %(default)s")
+    return parser
+
+
+def _count(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return value

@@ -1,0 +1,60 @@
+"""Where a record comes from."""
+
+import os
+import platform
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import gdtuo
+
+# Equal in two records, these make their numbers comparable to the bit.
+BITS = ("torch", "device", "threads", "machine", "processor", "vector_unit")
+
+
+@lru_cache
+def environment(device: str) -> dict[str, Any]:
+    """Versions and machine of this process."""
+    return {
+        "gdtuo": gdtuo.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+        "threads": torch.get_num_threads(),
+        "platform": platform.system(),
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "vector_unit": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def source() -> dict[str, Any]:
+    """The commit of the source code, and whether the code is just what was committed.
+
+    Results are no part of the code. Both are None where there is no repository.
+    """
+    root = Path(__file__).parents[1]
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", os.fspath(root), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        changes = git("status", "--porcelain", "--", ".", ":(exclude)results")
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "clean": None}
+    return {"commit": commit, "clean": not changes}
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or "unknown"

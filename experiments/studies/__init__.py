@@ -1,0 +1,14 @@
+"""The studies. A new one is a module beside these and an entry in `STUDIES`."""
+
+from experiments import ExperimentError
+from experiments.studies import table1
+from experiments.study import Study
+
+STUDIES: dict[str, Study] = {study.name: study for study in (table1.STUDY,)}
+
+
+def find(name: str) -> Study:
+    """The study `name`, or an error that lists those there are."""
+    if name not in STUDIES:
+        raise ExperimentError(f"there is no study {name!r}; known: {', '.join(STUDIES)}")
+    return STUDIES[name]

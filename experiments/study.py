@@ -1,0 +1,84 @@
+"""What a study is: the runs behind one table or figure of the paper."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from experiments import ExperimentError
+from experiments.run import Run
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+@dataclass(frozen=True)
+class Tier:
+    """How much of a study is run.
+
+    Attributes:
+        data: the data set.
+        seeds: how many seeds each cell has; they are 0, 1, ...
+        about: what this tier is for and how long it takes, in one line.
+    """
+
+    data: str
+    seeds: int
+    about: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study, and the row of the table or the curve of the figure that it is for."""
+
+    row: str
+    run: Run
+
+    @property
+    def name(self) -> str:
+        """The row, and whether this is its rerun from learned values."""
+        return f"{self.row}, rerun" if self.run.parent else self.row
+
+
+@dataclass(frozen=True)
+class Study:
+    """A table or figure of the paper as a list of runs.
+
+    Attributes:
+        name: its name on the command line and in `results/`.
+        title: what it is, in one line.
+        tiers: from the quickest to the paper's own protocol.
+        cells: all cells of a tier; a rerun comes after the run it starts from.
+    """
+
+    name: str
+    title: str
+    tiers: Mapping[str, Tier]
+    cells: Callable[[Tier], Iterable[Cell]]
+
+    def tier(self, name: str) -> Tier:
+        if name not in self.tiers:
+            raise ExperimentError(
+                f"{self.name} has no tier {name!r}; it has {', '.join(self.tiers)}"
+            )
+        return self.tiers[name]
+
+    def path(self, tier: str, results: Path = RESULTS) -> Path:
+        """Where the records of a tier are."""
+        return results / self.name / f"{tier}.jsonl"
+
+    def select(self, tier: str, only: str = "*", seeds: int | None = None) -> list[Cell]:
+        """The cells whose name matches the pattern `only`, and those that they start from.
+
+        Args:
+            tier: the tier's name.
+            only: a shell pattern for the name of a cell, such as "Adam*" or "*, rerun".
+            seeds: no more than so many seeds.
+        """
+        limit = self.tier(tier).seeds if seeds is None else seeds
+        cells = [cell for cell in self.cells(self.tier(tier)) if cell.run.seed < limit]
+        chosen = [cell for cell in cells if fnmatchcase(cell.name, only)]
+        if not chosen:
+            names = "\n  ".join(dict.fromkeys(cell.name for cell in cells))
+            raise ExperimentError(f"no cell matches {only!r}; there are\n  {names}")
+        keys = {key for cell in chosen for key in (cell.run.key, cell.run.parent)}
+        return [cell for cell in cells if cell.run.key in keys]

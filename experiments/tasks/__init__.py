@@ -1,0 +1,14 @@
+"""What runs train. A new task is a module beside this one and a line in `TASKS`."""
+
+from experiments import ExperimentError
+from experiments.tasks.mlp import Mlp
+from experiments.tasks.task import Task as Task
+
+TASKS: dict[str, type[Task]] = {"mlp": Mlp}
+
+
+def find(name: str) -> type[Task]:
+    """The task `name`, or an error that lists those there are."""
+    if name not in TASKS:
+        raise ExperimentError(f"there is no task {name!r}; known: {', '.join(TASKS)}")
+    return TASKS[name]

@@ -1,0 +1,153 @@
+"""Train a few recorded runs again and compare.
+
+The rule: where the record was made on the same kind of machine with the same torch, device and
+threads (`experiments.provenance.BITS`), everything must be equal to the bit. Elsewhere the status
+must be, and the metric must lie within the 99 % prediction interval (Student's t) of the recorded
+seeds of its cell, which is never taken to be narrower than half a point either way.
+"""
+
+import math
+import os
+import random
+import statistics
+from concurrent.futures import Executor
+from pathlib import Path
+
+from scipy import stats
+
+from experiments import ExperimentError, data, store, tasks
+from experiments.provenance import BITS
+from experiments.run import Record, execute
+from experiments.study import RESULTS, Cell, Study
+from experiments.sweep import processes
+
+NARROWEST = 0.5
+REPEATED = ("status", "started", "curves", "final", "lr_last_epoch", "steps")
+
+
+def verify(
+    study: Study,
+    *,
+    tier: str | None = None,
+    sample: int = 8,
+    seed: int = 0,
+    jobs: int = 1,
+    results: Path = RESULTS,
+) -> bool:
+    """Print how a sample of the study's cheaper runs compares; whether all agree.
+
+    Args:
+        study: whose records.
+        tier: the tier; None takes the fullest that has records and whose data are to be had.
+        sample: how many runs; one of them is a rerun, from the recorded values of its parent.
+        seed: of the choice.
+        jobs: processes.
+        results: the folder of the records.
+
+    Raises:
+        ExperimentError: there is nothing to compare with.
+    """
+    tier = tier or _fullest(study, results)
+    path = study.path(tier, results)
+    records = store.read(path)
+    cells = study.select(tier)
+    chosen = _choose(cells, records, sample, seed)
+    if not chosen:
+        raise ExperimentError(f"nothing was compared: {path} has no records of {study.name}")
+    data.load(study.tier(tier).data)
+    print(f"Training {len(chosen)} runs of {study.name}, tier {tier}, again.")
+    with processes(jobs) as executor:
+        faults = [
+            _check(cell, found, records, cells)
+            for cell, found in zip(chosen, _train(chosen, records, executor), strict=True)
+        ]
+    bad = sum(faults)
+    print(f"{len(faults) - bad} of {len(faults)} agree." if bad else f"All {len(faults)} agree.")
+    return not bad
+
+
+def _fullest(study: Study, results: Path) -> str:
+    for name, tier in reversed(study.tiers.items()):
+        if not store.read(study.path(name, results)):
+            continue
+        try:
+            data.load(tier.data)
+        except ExperimentError as error:
+            if "GDTUO_DATA" in os.environ:
+                raise
+            print(f"Tier {name} is left out, for want of {tier.data}: {error}")
+            continue
+        print(f"Data set: {tier.data}.")
+        return name
+    raise ExperimentError(f"nothing was compared: no tier of {study.name} has records in {results}")
+
+
+def _choose(cells: list[Cell], records: dict[str, Record], sample: int, seed: int) -> list[Cell]:
+    """A sample of the cheaper half of the cells that have results, a rerun among them."""
+    known = [c for c in cells if c.run.key in records and records[c.run.key].status != "failed"]
+    if not known:
+        return []
+    dear = statistics.median(records[cell.run.key].seconds for cell in known)
+    cheap = [cell for cell in known if records[cell.run.key].seconds <= dear]
+    draw = random.Random(seed)
+    draw.shuffle(cheap)
+    cheap.sort(key=lambda cell: cell.run.parent is None)
+    rerun, rest = cheap[:1], cheap[1:]
+    return rerun + draw.sample(rest, min(sample - 1, len(rest)))
+
+
+def _train(cells: list[Cell], records: dict[str, Record], executor: Executor) -> list[Record]:
+    futures = [
+        executor.submit(execute, cell.run, records.get(cell.run.parent or "")) for cell in cells
+    ]
+    return [future.result() for future in futures]
+
+
+def _check(cell: Cell, found: Record, records: dict[str, Record], cells: list[Cell]) -> bool:
+    """Print one comparison; whether it found a fault."""
+    recorded = records[cell.run.key]
+    seeds = [records[c.run.key] for c in cells if c.name == cell.name and c.run.key in records]
+    fault = difference(found, recorded, seeds)
+    manner = "to the bit" if same_bits(found, recorded) else "within the spread of the seeds"
+    print(f"  {cell.name}, seed {cell.run.seed}: {fault or f'equal {manner}'}", flush=True)
+    return fault is not None
+
+
+def same_bits(a: Record, b: Record) -> bool:
+    """Whether two records come from the same kind of machine and versions."""
+    return all(a.provenance[name] == b.provenance[name] for name in BITS)
+
+
+def difference(found: Record, recorded: Record, seeds: list[Record]) -> str | None:
+    """What is wrong with `found`, by the rule of this module; None if nothing is.
+
+    Args:
+        found: a run's record, just made.
+        recorded: the record it is compared with.
+        seeds: the records of all seeds of the same cell.
+    """
+    if recorded.run != found.run:
+        return f"the record is that of another run, {recorded.run}"
+    if found.provenance["data"] != recorded.provenance["data"]:
+        return "the data are not those of the record"
+    if found.status != recorded.status:
+        return f"{found.status} ({found.message}), recorded {recorded.status}"
+    if same_bits(found, recorded):
+        unequal = [name for name in REPEATED if getattr(found, name) != getattr(recorded, name)]
+        return f"not equal to the bit: {', '.join(unequal)}" if unequal else None
+    if found.final is None:
+        return None
+    metric = tasks.find(found.run.task).metric
+    values = [record.final[metric] for record in seeds if record.final]
+    middle, allowed = statistics.mean(values), _allowed(values)
+    if abs(found.final[metric] - middle) <= allowed:
+        return None
+    return f"{metric} {found.final[metric]:.2f}, but the seeds allow {middle:.2f} ± {allowed:.2f}"
+
+
+def _allowed(values: list[float]) -> float:
+    n = len(values)
+    if n < 2:
+        return NARROWEST
+    spread = statistics.stdev(values) * math.sqrt(1 + 1 / n)
+    return max(NARROWEST, float(stats.t.ppf(0.995, n - 1)) * spread)
