@@ -94,5 +94,5 @@ class Learner:
 
 def _readable(level: Level, name: str, value: Tensor) -> Any:
     if name == "lr" and level.lr_for is not None:
-        return dict(zip(level.lr_for, value.tolist(), strict=True))
+        return dict(zip(level.lr_for, value.reshape(-1).tolist(), strict=True))
     return value.item()
