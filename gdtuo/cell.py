@@ -19,10 +19,11 @@ Store = dict[str, Any]
 class Cell:
     """A few tensors of one dtype, device and step count, updated as one.
 
-    Each has a store, a plain dictionary of tensors and numbers: ``step``, the rule's state, and,
-    while a level above learns, ``previous_gradient`` (and ``previous_parameter`` for a rule that
-    reads the parameter), the inputs of the last update. The state is then that *before* the last
-    update; pulling back through it brings it up to date. Without them it is up to date already.
+    Each has a store, a plain dictionary of tensors and numbers: ``step``, the rule's state, and, if
+    a level above learns, ``previous_gradient`` (and ``previous_parameter`` for a rule that reads
+    the parameter), the inputs of the last update. While ``is_kept`` is 1 the state is that *before*
+    the last update; pulling back through it brings it up to date. At 0 it is up to date already.
+    All of it is there from the start: some checkpoints restore only what they find in place.
     """
 
     level: Level
@@ -33,8 +34,12 @@ class Cell:
     def initialize(self, dtype: torch.dtype) -> None:
         for tensor, store in zip(self.tensors, self.stores, strict=True):
             state = self.level.rule.init(tensor.detach().to(dtype))
-            store |= {self.prefix + key: value for key, value in state.items()}
-            store[self.prefix + "step"] = 0
+            if self.level.learned:
+                state["previous_gradient"] = torch.zeros_like(tensor)
+                if "w" in self.level.rule.inputs:
+                    state["previous_parameter"] = torch.zeros_like(tensor)
+            numbers = {"step": 0, "is_kept": 0}
+            store |= {self.prefix + key: value for key, value in (state | numbers).items()}
 
     @property
     def steps(self) -> int:
@@ -42,7 +47,7 @@ class Cell:
 
     @property
     def is_kept(self) -> bool:
-        return self.prefix + "previous_gradient" in self.stores[0]
+        return bool(self.stores[0][self.prefix + "is_kept"])
 
     def state(self) -> State:
         return {key: self._read(key) for key in self.level.state_keys}
@@ -66,13 +71,13 @@ class Cell:
         self.save_state(inputs.state if self.level.learned else state_after)
         for store in self.stores:
             store[self.prefix + "step"] = inputs.t
+            store[self.prefix + "is_kept"] = int(bool(self.level.learned))
 
     def drop(self, state_after: State) -> None:
         """Forget the last update: these tensors were left out of a step."""
         self.save_state(state_after)
         for store in self.stores:
-            del store[self.prefix + "previous_gradient"]
-            store.pop(self.prefix + "previous_parameter", None)
+            store[self.prefix + "is_kept"] = 0
 
     def save_state(self, state: State) -> None:
         for key, value in state.items():

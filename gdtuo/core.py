@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from gdtuo.errors import GdtuoError
-from gdtuo.rule import Rule, State, Values
+from gdtuo.rule import RESERVED, Rule, State, Values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,9 +81,26 @@ def levels_of(rule: Rule) -> tuple[Level, ...]:
     for each in rule.levels:
         constant = tuple(name for name in each.hyperparameters if name not in each.learned)
         lr_for = levels[-1].entries() if levels and each.lr_by_name is not None else None
-        keys = tuple(each.init(torch.zeros(1)))
-        levels.append(Level(each, each.learned, constant, lr_for, keys))
+        levels.append(Level(each, each.learned, constant, lr_for, _state_keys(each)))
     return tuple(levels)
+
+
+def _state_keys(rule: Rule) -> tuple[str, ...]:
+    """The names in the state of ``rule``, from a trial of its `Rule.init`."""
+    w = torch.zeros(3)
+    state = rule.init(w)
+    taken = RESERVED & set(state)
+    if taken:
+        raise GdtuoError(
+            f"{type(rule).__name__}.init returns {', '.join(sorted(taken))}, names that a tower "
+            "keeps for itself. Choose others."
+        )
+    if rule.elementwise and any(value.shape != w.shape for value in state.values()):
+        raise GdtuoError(
+            f"{type(rule).__name__} is elementwise, but its init returns a state of another shape "
+            "than the tensor's. Make it zeros_like(w) or the like, or elementwise = False."
+        )
+    return tuple(state)
 
 
 def structure(levels: Sequence[Level]) -> str:

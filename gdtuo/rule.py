@@ -17,7 +17,9 @@ from gdtuo.hyperparameters import Hyperparameter, checked, constant, hyperparame
 State: TypeAlias = dict[str, Tensor]
 
 # Keys that a tower keeps beside a rule's own state.
-RESERVED = frozenset({"step", "previous_gradient", "previous_parameter", "learned", "constant"})
+RESERVED = frozenset(
+    {"step", "is_kept", "previous_gradient", "previous_parameter", "learned", "constant"}
+)
 
 
 class Values(SimpleNamespace):

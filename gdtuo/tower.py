@@ -182,7 +182,7 @@ class Tower(torch.optim.Optimizer):
             if p.grad is not None and p not in self.state:  # unfrozen since construction
                 self._initialize(p, level)
             store = self.state.get(p, {})
-            kept = "previous_gradient" in store
+            kept = bool(store.get("is_kept", 0))
             if p.grad is not None or kept:
                 alike = (p.dtype, p.device, store["step"]) if level.rule.elementwise else i
                 cell = cells.setdefault((p.grad is not None, kept, alike), Cell(level, [], []))
