@@ -39,15 +39,20 @@ class Level:
     rule: Rule
     learned: tuple[str, ...]
     constant: tuple[str, ...]
-    lr_for: tuple[str, ...] | None  #: names beneath, one for each entry of an lr given by name
+    lr_for: tuple[str, ...] | None  #: the entries beneath, one for each of an lr given by name
     state_keys: tuple[str, ...]
 
     def size(self, name: str) -> int:
         return len(self.lr_for) if name == "lr" and self.lr_for is not None else 1
 
     def entries(self) -> tuple[str, ...]:
-        """The learned names, one for each entry of the learned vector."""
-        return tuple(name for name in self.learned for _ in range(self.size(name)))
+        """The learned names, one for each entry of the learned vector: ``lr[momentum]`` for an
+        entry of an lr given by name."""
+        names: list[str] = []
+        for name in self.learned:
+            by_name = name == "lr" and self.lr_for is not None
+            names += [f"lr[{beneath}]" for beneath in self.lr_for or ()] if by_name else [name]
+        return tuple(names)
 
     def initial(self, names: Sequence[str], dtype: torch.dtype, device: torch.device) -> Tensor:
         """The coordinates at which ``names`` start, as one vector."""
@@ -58,7 +63,8 @@ class Level:
             if by_name is None:
                 values.append(encode(getattr(self.rule, name)))
             else:
-                values += [encode(by_name[beneath]) for beneath in self.lr_for or ()]
+                beneath = [entry.partition("[")[0] for entry in self.lr_for or ()]
+                values += [encode(by_name[name]) for name in beneath]
         return torch.tensor(values, dtype=dtype, device=device)
 
     def values(self, learned: Tensor, constant: Tensor, lr_factor: float = 1.0) -> Values:
@@ -131,13 +137,16 @@ class Inputs:
     lr_factor: float = 1.0
 
 
+def arithmetic_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What a tensor of ``dtype`` is updated and its state kept in: float32 for half precision."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
 def update(level: Level, learned: Tensor, constant: Tensor, inputs: Inputs) -> tuple[Tensor, State]:
     """The step that ``level`` takes, and its state after it."""
-    g, dtype = inputs.g, learned.dtype
-    if g.dtype != dtype:  # half precision: the arithmetic is the hyperparameters'
-        g = g.to(dtype)
-    if learned.device != g.device:
-        learned, constant = learned.to(g.device), constant.to(g.device)
+    dtype = arithmetic_dtype(inputs.g.dtype)
+    g = inputs.g.to(dtype)
+    learned, constant = learned.to(g.device, dtype), constant.to(g.device, dtype)
     further: dict[str, Tensor] = {}
     if "t" in level.rule.inputs:
         further["t"] = torch.full((), inputs.t, dtype=dtype, device=g.device)

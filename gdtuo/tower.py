@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gdtuo.cell import Cell
-from gdtuo.core import Level, levels_of, pull_back, update
+from gdtuo.core import Level, arithmetic_dtype, levels_of, pull_back, update
 from gdtuo.errors import GdtuoError
 from gdtuo.learner import Learner
 from gdtuo.rule import Rule
@@ -115,7 +115,7 @@ class Tower(torch.optim.Optimizer):
                 self._initialize(p, levels[0])
 
     def _initialize(self, p: Tensor, level: Level) -> None:
-        Cell(level, [p], [self.state[p]]).initialize(_compute_dtype(p.dtype))
+        Cell(level, [p], [self.state[p]]).initialize(arithmetic_dtype(p.dtype))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -224,7 +224,7 @@ class Tower(torch.optim.Optimizer):
                 for key, value in state_dict["state"].get(ids[p], {}).items():
                     if isinstance(value, Tensor):
                         of_rule = key in levels[0].state_keys
-                        dtype = _compute_dtype(p.dtype) if of_rule else p.dtype
+                        dtype = arithmetic_dtype(p.dtype) if of_rule else p.dtype
                         self.state[p][key] = value.to(dtype=dtype, device=p.device)
             for key, value in group.items():
                 if key.startswith("level") and isinstance(value, Tensor):
@@ -264,12 +264,8 @@ def _lr_factor(group: dict[str, Any]) -> float:
     return float(nominal / initial)
 
 
-def _compute_dtype(dtype: torch.dtype) -> torch.dtype:
-    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
-
-
 def _precision(group: dict[str, Any]) -> torch.dtype:
-    """The widest of the parameters' compute dtypes."""
+    """The dtype of a group's hyperparameters: the widest that its parameters are updated in."""
     wide = any(p.dtype == torch.float64 for p in group["params"])
     return torch.float64 if wide else torch.float32
 
