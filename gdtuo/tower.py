@@ -74,11 +74,6 @@ class Tower(torch.optim.Optimizer):
                 f"Tower: the first argument is a {type(params).__name__}. Give parameters: "
                 "gdtuo.Tower(model.parameters(), rule)."
             )
-        if rule.lr_by_name is not None:
-            raise GdtuoError(
-                f"Tower: {rule} has lr={{...}} at level 0, where nothing lies beneath. Give it one "
-                "step size; a step size for each hyperparameter is for the rule above."
-            )
         given = [params] if isinstance(params, Tensor) else list(params)
         if not given:
             raise GdtuoError("Tower: no parameters. Give model.parameters(), or groups of them.")
@@ -97,6 +92,11 @@ class Tower(torch.optim.Optimizer):
             )
         values = {name: param_group[name] for name in known if name in param_group}
         rule = dataclasses.replace(self.rule, **values)
+        if rule.lr_by_name is not None:
+            raise GdtuoError(
+                f"Tower: {rule} has lr={{...}} at level 0, where nothing lies beneath. Give it one "
+                "step size; a step size for each hyperparameter is for the rule above."
+            )
         super().add_param_group({k: v for k, v in param_group.items() if k not in known})
         group, levels = self.param_groups[-1], levels_of(rule)
         complex_ones = [p for p in group["params"] if p.is_complex()]
@@ -148,6 +148,7 @@ class Tower(torch.optim.Optimizer):
         return loss
 
     def _step_group(self, group: dict[str, Any], learner: Learner) -> None:
+        factor = _lr_factor(group)  # may refuse: before anything changes
         level = learner.levels[0]
         present, absent = self._cells(group, level)
         for cell in absent:  # left alone; what is kept of their last update is dropped
@@ -168,7 +169,7 @@ class Tower(torch.optim.Optimizer):
             gradients.append(g)
             states.append(state)
         learner.step(v)
-        factor = group["previous_lr_factor"] = _lr_factor(group)
+        group["previous_lr_factor"] = factor
         for cell, g, state in zip(present, gradients, states, strict=True):
             inputs = cell.next(g, state, factor)
             step, state_after = update(level, *learner.coordinates(0), inputs)
