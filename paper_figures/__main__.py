@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments import ExperimentError, studies
 from experiments.study import RESULTS
-from paper_figures import report, table1
+from paper_figures import readme, report, table1
 from paper_figures.results import load
 
 FIGURES = {"table1": table1}
@@ -25,6 +25,8 @@ def main() -> int:
             print(f"{options.results / name}: {FIGURES[name].caption(results)}")
         drawn = [(FIGURES[name], load(studies.find(name), options.results)) for name in FIGURES]
         print(report.write(drawn, options.results))
+        if options.results == RESULTS:
+            print(readme.write(dict(zip(FIGURES, drawn, strict=True))["table1"][1], RESULTS))
     except ExperimentError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

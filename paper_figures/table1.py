@@ -37,15 +37,20 @@ def draw(results: Results, folder: Path) -> list[Path]:
     return [path.with_suffix(".svg") for path in plots]
 
 
-def table(results: Results) -> str:
-    """The table in Markdown, ours beside the paper's."""
+def rows(results: Results, judged: list[Claim]) -> str:
+    """The rows alone, ours beside the paper's, as a Markdown table."""
     head = ("optimizer", "error %", "paper", "learned", "paper", "rerun %", "paper", "verdict")
-    judged = judge_rows(results)
     lines = [head, ["---"] * len(head), *(_line(results, claim) for claim in judged)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def table(results: Results) -> str:
+    """The table in Markdown, with what there is to say about it."""
+    judged = judge_rows(results)
     parts = [
         f"# {results.study.title}",
         caption(results),
-        "\n".join(f"| {' | '.join(cells)} |" for cells in lines),
+        rows(results, judged),
         "Ours: mean over the seeds with its 95 % bootstrap interval. Paper: mean ± deviation of 3 "
         "runs. Learned: final hyperparameters of level 0. Rerun: a plain optimizer from them.",
         findings(judged),
