@@ -375,6 +375,20 @@ def test_hyperparameters_are_plain_floats_in_their_own_units():
     assert {type(x) for x in numbers} == {float}
 
 
+def test_step_sizes_by_name_above_step_sizes_by_name_are_told_apart():
+    """That of lr moves; that of momentum, whose hypergradient is small at first, hardly does."""
+    text = (
+        "SGD(0.05, momentum=0.5) / SGD({lr: 0.001, momentum: 0.0}) / SGD({lr: 0.01}) / SGD(0.001)"
+    )
+    model, tower = make(gdtuo.parse(text))
+    assert tower.hyperparameters()[1]["lr"] == {"lr": 0.001, "momentum": 0.0}
+    train(model, tower, 4)
+    learned = tower.hyperparameters()[2]["lr"]
+    assert list(learned) == ["lr[lr]", "lr[momentum]"]
+    assert learned["lr[momentum]"] == pytest.approx(0.01, abs=1e-8)
+    assert abs(learned["lr[lr]"] - 0.01) > 1e-5
+
+
 def test_repr():
     _, tower = make()
     assert repr(tower) == f"Tower({SGD_SGD}, parameters in each group: [4])"
