@@ -74,7 +74,7 @@ def test_per_element_is_a_tensor_for_each(rule):
         optimizer = gdtuo.Tower(pieces, rule, **options)
         for _ in range(STEPS):
             optimizer.zero_grad()
-            ((torch.cat(pieces) - target) ** 2 * torch.arange(1.0, 7.0)).mean().backward()
+            ((torch.cat(pieces) - target) ** 2 * torch.arange(1.0, 7.0)).mean() / 20.backward()
             optimizer.step()
         return torch.cat(pieces).detach(), optimizer.hyperparameters()[0]["lr"]
 
