@@ -49,7 +49,9 @@ non_negative = Domain("a finite number, 0 or more", lambda v: math.isfinite(v) a
 unit_interval = Domain("a number between 0 and 1, both excluded", lambda v: 0.0 < v < 1.0)
 stable_momentum = Domain("a number between -1 and 1, both excluded", lambda v: -1.0 < v < 1.0)
 
-Learned = Literal["by default", "unless 0", "when named"]
+switch = Domain("True or False", lambda v: v in (0.0, 1.0))
+
+Learned = Literal["by default", "unless 0", "when named", "never"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +60,8 @@ class Hyperparameter:
 
     domain: Domain
     coordinates: Coordinates
-    learned: Learned | None  # None: a constant of the rule, which no level can learn
+    learned: Learned | None  # None: a constant of the rule, which is no hyperparameter
+    why_never: str = ""
 
 
 def hyperparameter(
@@ -67,6 +70,8 @@ def hyperparameter(
     domain: Domain = finite,
     coordinates: Coordinates = raw,
     learned: Learned = "by default",
+    why_never: str = "",
+    kw_only: bool = False,
 ) -> Any:
     """Declare a hyperparameter in the body of a `Rule`.
 
@@ -75,7 +80,10 @@ def hyperparameter(
         domain: the values it may start at.
         coordinates: what the level above steps; ``raw``, ``square_root``, ``logistic``, or yours.
         learned: whether a level above learns it when ``learn=`` says nothing: ``"by default"``,
-            ``"unless 0"`` (0 switches it off, like ``momentum``) or ``"when named"``.
+            ``"unless 0"`` (0 switches it off, like ``momentum``) or ``"when named"``; ``"never"``
+            for one without a useful derivative, which is refused even when named.
+        why_never: what that refusal says.
+        kw_only: whether it can be given by name alone.
 
     Example:
         >>> import gdtuo
@@ -86,18 +94,23 @@ def hyperparameter(
         >>> print(Plain(0.5, optimizer=gdtuo.SGD(1e-3)))
         Plain(0.5) / SGD(0.001)
     """
-    spec = Hyperparameter(domain, coordinates, learned)
-    return dataclasses.field(default=default, metadata={"spec": spec})
+    spec = Hyperparameter(domain, coordinates, learned, why_never)
+    return dataclasses.field(default=default, kw_only=kw_only, metadata={"spec": spec})
 
 
 def constant(default: float, *, domain: Domain = non_negative) -> Any:
-    """Declare a keyword-only number of a `Rule` that no level learns, such as ``eps``."""
-    spec = Hyperparameter(domain, raw, None)
+    """Declare a keyword-only number of a `Rule` that no level learns, such as ``eps``; or a switch,
+    by a default of True or False."""
+    spec = Hyperparameter(switch if isinstance(default, bool) else domain, raw, None)
     return dataclasses.field(default=default, kw_only=True, metadata={"spec": spec})
 
 
 def checked(owner: str, name: str, spec: Hyperparameter, value: object) -> float:
     """Return ``value`` as a float, or raise `GdtuoError` if it is not in the domain of ``name``."""
+    if spec.domain is switch:
+        if not isinstance(value, bool):
+            raise GdtuoError(f"{owner}: {name}={value!r} is no switch. Give True or False.")
+        return value
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise GdtuoError(f"{owner}: {name}={value!r} is not a number. Give {spec.domain.text}.")
     if not spec.domain.contains(float(value)):

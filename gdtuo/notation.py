@@ -165,7 +165,9 @@ class _Parser:
         else:
             positional.append(self.argument_value())
 
-    def argument_value(self) -> float | dict[str, float]:
+    def argument_value(self) -> bool | float | dict[str, float]:
+        if self.kind == "name" and self.value in ("True", "False"):
+            return self.name("a switch") == "True"
         return dict(self.listed(self.entry, "}")) if self.take("{") else self.number()
 
     def entry(self) -> tuple[str, float]:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
+from gdtuo import groups
 from gdtuo.cell import Cell
 from gdtuo.core import Inputs, Level, arithmetic_dtype, levels_of, pull_back, update
 from gdtuo.errors import GdtuoError
-from gdtuo.learner import Learner, Parts
+from gdtuo.groups import Granularity
+from gdtuo.learner import Learner
 from gdtuo.rule import Rule
-
-# Keys of a user's parameter group that are torch's or the user's own, not hyperparameters.
-GROUP_KEYS = frozenset({"params", "rule", "param_names", "initial_lr", "name"})
-
-
-Granularity = Literal["tower", "group", "tensor", "element"]
 
 
 class Tower(torch.optim.Optimizer):
@@ -75,7 +69,7 @@ class Tower(torch.optim.Optimizer):
         per: Granularity = "group",
         maximize: bool = False,
     ) -> None:
-        _check_bottom(rule)
+        groups.check_bottom(rule)
         if isinstance(params, (nn.Module, Rule)):
             raise GdtuoError(
                 f"Tower: the first argument is a {type(params).__name__}. Give parameters: "
@@ -95,60 +89,36 @@ class Tower(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, at any time. It may give its own initial values or, under ``"rule"``, its
         own tower; with ``per="tower"`` only values of constants."""
-        rule = self._rule_of(param_group)
+        rule = groups.rule_of(param_group, self.rule, self.per)
         own = {"rule", *rule.specs}
         super().add_param_group({k: v for k, v in param_group.items() if k not in own})
-        group = self.param_groups[-1]
-        complex_ones = [p for p in group["params"] if p.is_complex()]
-        if complex_ones:
-            del self.param_groups[-1]
-            raise GdtuoError(
-                f"Tower: a parameter of shape {tuple(complex_ones[0].shape)} is complex. Give real "
-                "ones: view it with torch.view_as_real."
-            )
-        levels = levels_of(rule)
-        self._levels.append(levels)
+        self._levels.append(levels_of(rule))
+        try:
+            self._start(self.param_groups[-1], rule, self._levels[-1])
+        except GdtuoError:  # nothing of the group stays behind
+            for p in self.param_groups.pop()["params"]:
+                self.state.pop(p, None)
+            self._levels.pop()
+            raise
+
+    def _start(self, group: dict[str, Any], rule: Rule, levels: tuple[Level, ...]) -> None:
+        """Set up what a new group keeps: numbers and tensors, all of them from the start."""
+        for p in group["params"]:
+            if p.is_complex():
+                raise GdtuoError(
+                    f"Tower: a parameter of shape {tuple(p.shape)} is complex. Give real ones: "
+                    "view it with torch.view_as_real."
+                )
         group["lr"] = group["unscheduled_lr"] = rule.lr  # type: ignore[attr-defined]
         group["previous_lr_factor"] = 1.0
-        dtype, device = _precision(group), _device(group)
-        copies = {
-            "tensor": len(group["params"]),
-            "element": sum(p.numel() for p in group["params"]),
-        }
+        dtype, device = groups.precision(group), groups.device(group)
         learner = Learner(levels, group)
-        learner.initialize(dtype, device, copies.get(self.per))
+        learner.initialize(dtype, device, groups.number_of_copies(group, self.per))
         if self._learner(-1).store is not group:
             learner.share()
         for p in group["params"]:
             if p.requires_grad:
                 self._initialize(p, levels[0])
-
-    def _rule_of(self, param_group: dict[str, Any]) -> Rule:
-        """The tower that a user's parameter group asks for."""
-        rule: Rule = param_group.get("rule", self.rule)
-        _check_bottom(rule)
-        values = {name: param_group[name] for name in rule.specs if name in param_group}
-        unknown = set(param_group) - set(rule.specs) - GROUP_KEYS
-        if unknown:
-            raise GdtuoError(
-                f"Tower: a parameter group gives {', '.join(sorted(map(repr, unknown)))}. Expected "
-                f"'params', 'rule' and, for {type(rule).__name__}, any of {', '.join(rule.specs)}."
-            )
-        shared = self._levels[0][0].learned if self._levels else self.rule.learned
-        if self.per == "tower" and ("rule" in param_group or set(values) & set(shared)):
-            given = "a rule" if "rule" in param_group else ", ".join(set(values) & set(shared))
-            raise GdtuoError(
-                f"Tower: a parameter group gives {given}, but per='tower' learns one for all "
-                "groups. Leave it out, or use per='group'."
-            )
-        rule = dataclasses.replace(rule, **values)
-        if self.per == "tower" and rule.learned != self.rule.learned:
-            raise GdtuoError(
-                f"Tower: a parameter group's values would make {', '.join(rule.learned)} learned, "
-                f"but per='tower' learns {', '.join(self.rule.learned)} for all. Name them in "
-                "learn=."
-            )
-        return rule
 
     def _initialize(self, p: Tensor, level: Level) -> None:
         Cell(level, [p], [self.state[p]]).initialize(arithmetic_dtype(p.dtype))
@@ -216,11 +186,11 @@ class Tower(torch.optim.Optimizer):
         self, learner: Learner, of: Iterable[int], along: dict[Tensor, Tensor | None] | None
     ) -> None:
         """Step the hyperparameters that ``learner`` keeps, and the groups that go by them."""
-        groups = [self.param_groups[i] for i in of]
-        factors = [_lr_factor(group) for group in groups]  # may refuse: before anything changes
+        own = [self.param_groups[i] for i in of]
+        factors = [groups.lr_factor(group) for group in own]  # may refuse: before anything changes
         learned, learning = learner.coordinates(0)[0], learner.is_learning(0)
         v, pending = torch.zeros_like(learned), list[tuple[Cell, Inputs, Tensor]]()
-        for group, factor in zip(groups, factors, strict=True):
+        for group, factor in zip(own, factors, strict=True):
             constant, previous_factor = group["level0.constant"], group["previous_lr_factor"]
             present, absent = self._cells(group, learner.levels[0])
             for cell in absent:  # left alone; what is kept of their last update is dropped
@@ -259,7 +229,9 @@ class Tower(torch.optim.Optimizer):
         """Parameters that have a gradient, and those left out that had a kept update, in cells."""
         cells: dict[Any, Cell] = {}
         together = level.rule.elementwise and self.per in ("tower", "group")
-        for i, (p, copies) in enumerate(zip(group["params"], self._copies(group), strict=True)):
+        for i, (p, copies) in enumerate(
+            zip(group["params"], groups.copies(group, self.per), strict=True)
+        ):
             if p.grad is not None and p not in self.state:  # unfrozen since construction
                 self._initialize(p, level)
             store = self.state.get(p, {})
@@ -274,23 +246,6 @@ class Tower(torch.optim.Optimizer):
         absent = [cell for (has_gradient, *_), cell in cells.items() if not has_gradient]
         return present, absent
 
-    def _copies(self, group: dict[str, Any]) -> list[int | slice | None]:
-        """For each parameter of a group the copies of the hyperparameters that it goes by."""
-        if self.per == "tensor":
-            return list(range(len(group["params"])))
-        if self.per == "element":
-            ends = list(itertools.accumulate((p.numel() for p in group["params"]), initial=0))
-            return [slice(*pair) for pair in itertools.pairwise(ends)]
-        return [None] * len(group["params"])
-
-    def _parts(self, i: int) -> Parts | None:
-        if self.per in ("tower", "group"):
-            return None
-        group = self.param_groups[i]
-        labels = group.get("param_names", range(len(group["params"])))
-        shapes = [p.shape if self.per == "element" else None for p in group["params"]]
-        return dict(zip(labels, zip(self._copies(group), shapes, strict=True), strict=True))
-
     def hyperparameters(self, group: int = 0) -> list[dict[str, Any]]:
         """The values in force, in their own units: a dictionary for each level, level 0 first.
 
@@ -302,7 +257,7 @@ class Tower(torch.optim.Optimizer):
         Args:
             group: which parameter group's.
         """
-        return self._readable(group).values(self._parts(group))
+        return self._readable(group).values(groups.parts(self.param_groups[group], self.per))
 
     def hypergradients(self, group: int = 0) -> list[dict[str, Any]]:
         """The hypergradients of the last step, laid out as in `hyperparameters`: for each level
@@ -311,7 +266,9 @@ class Tower(torch.optim.Optimizer):
         They are derivatives with respect to the coordinates (an RMSProp's ``lr`` is the square of
         its own), along the gradients or cotangents of that step; 0 where nothing was kept.
         """
-        return self._readable(group).hypergradients(self._parts(group))
+        return self._readable(group).hypergradients(
+            groups.parts(self.param_groups[group], self.per)
+        )
 
     def _readable(self, group: int) -> Learner:
         count = len(self.param_groups)
@@ -381,13 +338,13 @@ class Tower(torch.optim.Optimizer):
                         self.state[p][key] = value.to(dtype=dtype, device=p.device)
             for key, value in group.items():
                 if key.startswith("level") and isinstance(value, Tensor):
-                    group[key] = value.to(dtype=_precision(group), device=_device(group))
+                    group[key] = value.to(
+                        dtype=groups.precision(group), device=groups.device(group)
+                    )
 
     def _check_state(self, state_dict: dict[str, Any]) -> None:
         saved = state_dict.get("param_groups", [])
-        sizes = [
-            [len(group["params"]) for group in groups] for groups in (saved, self.param_groups)
-        ]
+        sizes = [[len(group["params"]) for group in every] for every in (saved, self.param_groups)]
         if sizes[0] != sizes[1]:
             raise GdtuoError(
                 f"The state has groups of {sizes[0]} parameters, this tower of {sizes[1]}. "
@@ -403,39 +360,3 @@ class Tower(torch.optim.Optimizer):
     def __repr__(self) -> str:
         counts = [len(group["params"]) for group in self.param_groups]
         return f"Tower({self.rule}, parameters in each group: {counts})"
-
-
-def _check_bottom(rule: Any) -> None:
-    if not isinstance(rule, Rule):
-        raise GdtuoError(
-            f"Tower: rule={rule!r} is not a rule. Give one, such as gdtuo.Adam() or "
-            "gdtuo.parse('Adam / SGD(1e-05)')."
-        )
-    if rule.lr_by_name is not None:
-        raise GdtuoError(
-            f"Tower: {rule} has lr={{...}} at level 0, where nothing lies beneath. Give it one "
-            "step size; a step size for each hyperparameter is for the rule above."
-        )
-
-
-def _lr_factor(group: dict[str, Any]) -> float:
-    """What a schedule makes of the step size: nominal over initial."""
-    nominal, initial = group["lr"], group["unscheduled_lr"]
-    if nominal == initial:
-        return 1.0
-    if initial == 0:
-        raise GdtuoError(
-            f"param_groups[i]['lr'] is {nominal}, a schedule's, but lr started at 0, of which no "
-            "factor can be taken. Start with another lr."
-        )
-    return float(nominal / initial)
-
-
-def _precision(group: dict[str, Any]) -> torch.dtype:
-    """The dtype of a group's hyperparameters: the widest that its parameters are updated in."""
-    wide = any(p.dtype == torch.float64 for p in group["params"])
-    return torch.float64 if wide else torch.float32
-
-
-def _device(group: dict[str, Any]) -> torch.device:
-    return group["params"][0].device if group["params"] else torch.device("cpu")
