@@ -59,7 +59,7 @@ class Level:
         """The coordinates at which ``names`` start, as one vector."""
         values: list[float] = []
         for name in names:
-            encode = self.rule.specs[name].coordinates.encode
+            encode = self.rule.coordinates_of(name).encode
             by_name = self.rule.lr_by_name if name == "lr" else None
             if by_name is None:
                 values.append(encode(getattr(self.rule, name)))
@@ -67,6 +67,19 @@ class Level:
                 beneath = [entry.partition("[")[0] for entry in self.lr_for or ()]
                 values += [encode(by_name[name]) for name in beneath]
         return torch.tensor(values, dtype=dtype, device=device)
+
+    def bounded(self, learned: Tensor) -> Tensor:
+        """The learned coordinates, those beyond their bounds brought back to them."""
+        bounds = dict(self.rule.bounds or ())
+        if not bounds.keys() & set(self.learned):
+            return learned
+        rows = []
+        for name, row in self.split(self.learned, learned).items():
+            if name in bounds:
+                encode = self.rule.coordinates_of(name).encode
+                row = row.clamp(*map(encode, bounds[name]))
+            rows.append(row)
+        return torch.stack(rows) if self.lr_for is None else torch.cat(rows)
 
     def split(self, names: Sequence[str], vector: Tensor) -> dict[str, Tensor]:
         """The rows of ``vector`` by name. A step size for each entry beneath keeps its dimension,
@@ -79,7 +92,7 @@ class Level:
     def values(self, learned: Tensor, constant: Tensor, lr_factor: float = 1.0) -> Values:
         """Decode both vectors; ``lr_factor`` is what a schedule makes of the step size."""
         rows = self.split(self.learned, learned) | self.split(self.constant, constant)
-        h = {name: self.rule.specs[name].coordinates.decode(row) for name, row in rows.items()}
+        h = {name: self.rule.coordinates_of(name).decode(row) for name, row in rows.items()}
         if lr_factor != 1.0:
             h["lr"] = h["lr"] * lr_factor
         return Values(**h)

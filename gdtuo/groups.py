@@ -46,6 +46,7 @@ def rule_of(group: Group, default: Rule, per: Granularity) -> Rule:
         )
     values = {name: group[name] for name in rule.specs if name in group}
     own = dataclasses.replace(rule, **values)
+    check_bottom(own)
     shared = set(values) & set(default.learned)
     if per == "tower" and ("rule" in group or shared or own.learned != default.learned):
         given = "a rule" if "rule" in group else ", ".join(sorted(shared or values))

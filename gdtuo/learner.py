@@ -13,6 +13,7 @@ from torch import Tensor
 from gdtuo.cell import Cell, Store
 from gdtuo.core import Inputs, Level, pull_back, structure, update
 from gdtuo.errors import GdtuoError
+from gdtuo.safeguards import NO_SAFEGUARDS, Safeguards
 
 # For each part of a group that has hyperparameters of its own: its columns, and its shape if these
 # are more than one.
@@ -35,10 +36,12 @@ class Learner:
 
     levels: tuple[Level, ...]
     store: Store
+    safeguards: Safeguards = NO_SAFEGUARDS
 
     def initialize(self, dtype: torch.dtype, device: torch.device, copies: int | None) -> None:
         """Start; ``copies`` of everything that is learned, or None for a single one."""
         self.store["format"] = FORMAT
+        self.store["steps"] = 0
         # Numbers and tensors alone can be saved everywhere, so the text is one.
         text = structure(self.levels).encode()
         self.store["tower"] = torch.tensor(list(text), dtype=torch.uint8)
@@ -75,6 +78,8 @@ class Learner:
 
     def is_learning(self, i: int) -> bool:
         """Whether any of level i's hyperparameters is learned at present."""
+        if self.store["steps"] < self.safeguards.delay:
+            return False
         everything = (1 << len(self.levels[i].learned)) - 1
         return bool(self.store[f"level{i}.frozen"] != everything)
 
@@ -107,13 +112,15 @@ class Learner:
             v_above, state = torch.zeros_like(learned), cell.state()
             if cell.is_kept:
                 v_above, state = pull_back(cell.level, learned, constant, cell.previous(), v)
-            inputs.append(cell.next(v, state))
+            inputs.append(cell.next(self.safeguards.tamed(v), state))
             v = v_above
         for i in range(len(cells), 0, -1):  # down: each with the hyperparameters just learned
             step, state_after = update(self.levels[i], *self.coordinates(i), inputs[i - 1])
             cells[i - 1].save(inputs[i - 1], state_after)
             learned = self.store[f"level{i - 1}.learned"]
-            self.store[f"level{i - 1}.learned"] = learned - self._thaw(i - 1, step)
+            learned = self.levels[i - 1].bounded(learned - self._thaw(i - 1, step))
+            self.store[f"level{i - 1}.learned"] = learned
+        self.store["steps"] += 1
 
     def values(self, parts: Parts | None) -> list[dict[str, Any]]:
         """The values of each level in their own units; by part where there are copies."""

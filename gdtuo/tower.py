@@ -15,6 +15,7 @@ from gdtuo.errors import GdtuoError
 from gdtuo.groups import Granularity
 from gdtuo.learner import Learner
 from gdtuo.rule import Rule
+from gdtuo.safeguards import NO_SAFEGUARDS, Safeguards
 
 
 class Tower(torch.optim.Optimizer):
@@ -34,6 +35,10 @@ class Tower(torch.optim.Optimizer):
         params: parameters, or parameter groups. A group has its own copy of the tower, starting
             from its own values where it gives any: ``{"params": ..., "lr": 1e-4}``.
         rule: the tower, such as ``gdtuo.Adam(optimizer=gdtuo.SGD(1e-5))``.
+        per: what has hyperparameters of its own: ``"group"``; ``"tower"``: all groups share one
+            copy; ``"tensor"`` or ``"element"``: each of them has a copy, and a tower above it.
+        maximize: climb the objective; ``p.grad`` is its gradient.
+        safeguards: see `Safeguards`.
 
     Precision: state, hyperparameters and hypergradients are float32 for half-precision parameters
     (4 bytes an element for each tensor of the rule's state; the kept gradient stays in half), and
@@ -68,6 +73,7 @@ class Tower(torch.optim.Optimizer):
         *,
         per: Granularity = "group",
         maximize: bool = False,
+        safeguards: Safeguards = NO_SAFEGUARDS,
     ) -> None:
         groups.check_bottom(rule)
         if isinstance(params, (nn.Module, Rule)):
@@ -82,7 +88,7 @@ class Tower(torch.optim.Optimizer):
             raise GdtuoError(
                 f"Tower: per={per!r}. Expected 'tower', 'group', 'tensor' or 'element'."
             )
-        self.rule, self.per, self.maximize = rule, per, maximize
+        self.rule, self.per, self.maximize, self.safeguards = rule, per, maximize, safeguards
         self._levels: list[tuple[Level, ...]] = []  # of each group
         super().__init__(given, {"lr": rule.lr})  # type: ignore[attr-defined]
 
@@ -180,7 +186,7 @@ class Tower(torch.optim.Optimizer):
     def _learner(self, i: int) -> Learner:
         """What learns for group i."""
         i = 0 if self.per == "tower" else i
-        return Learner(self._levels[i], self.param_groups[i])
+        return Learner(self._levels[i], self.param_groups[i], self.safeguards)
 
     def _step(
         self, learner: Learner, of: Iterable[int], along: dict[Tensor, Tensor | None] | None
@@ -217,7 +223,8 @@ class Tower(torch.optim.Optimizer):
         for cell, inputs, constant in pending:
             step, state_after = update(cell.level, cell.of(learned), constant, inputs)
             cell.save(inputs, state_after)
-            torch._foreach_sub_(cell.tensors, cell.split(step))
+            steps = self.safeguards.capped(cell.tensors, cell.split(step))
+            torch._foreach_sub_(cell.tensors, steps)
 
     def _joined(self, cell: Cell, gradients: list[Tensor | None]) -> Tensor:
         """A copy of the gradients, those of what is minimized."""
@@ -354,7 +361,7 @@ class Tower(torch.optim.Optimizer):
             Learner(levels, group).check_state(theirs)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("rule", "per", "maximize", "_levels")
+        own = ("rule", "per", "maximize", "safeguards", "_levels")
         return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
 
     def __repr__(self) -> str:
