@@ -1,6 +1,6 @@
-import sys
+if __name__ == "__main__":  # not in the worker processes, which import this module too
+    import sys
 
-from experiments.cli import main
+    from experiments.cli import main
 
-if __name__ == "__main__":
     sys.exit(main())

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status: 0, 1 for a failure, 130 for an interrupt."""
     options = _parser().parse_args(arguments)
     try:
-        return options.command(options)
+        return int(options.command(options))
     except (ExperimentError, gdtuo.GdtuoError) as error:
         print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:
@@ -100,14 +100,15 @@ def _plot(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    agree = verify.verify(
-        find(options.study),
-        tier=options.tier,
-        sample=options.sample,
-        seed=options.seed,
-        jobs=options.jobs,
-        results=options.results,
-    )
+    with processes(options.jobs) as executor:
+        agree = verify.verify(
+            find(options.study),
+            executor,
+            tier=options.tier,
+            sample=options.sample,
+            seed=options.seed,
+            results=options.results,
+        )
     return 0 if agree else 1
 
 

@@ -195,7 +195,10 @@ def _train(run: Run, rule: gdtuo.Rule, device: str, outcome: _Outcome) -> None:
             optimizer.step()
             total += loss.detach()
             if follow:
-                outcome.lr_last_epoch.append(_six(optimizer.hyperparameters()[0]["lr"]))
+                lr = optimizer.hyperparameters()[0]["lr"]
+                if not math.isfinite(lr):
+                    break
+                outcome.lr_last_epoch.append(float(f"{lr:.6g}"))
             if batch % CHECK_EVERY == 0 and not math.isfinite(total.item()):
                 break
         outcome.steps += batch
@@ -215,14 +218,12 @@ def _append(curves: Curves, loss: float, task: Task, levels: list[dict[str, floa
 
 
 def _last(curves: Curves) -> dict[str, Any]:
-    """The last value of each curve, in the same structure."""
-
-    def last(node: Any) -> Any:
-        if isinstance(node, dict):
-            return {name: last(child) for name, child in node.items()}
-        return [last(c) for c in node] if isinstance(node[0], dict) else node[-1]
-
-    return last(curves)
+    """The last value of each curve."""
+    levels = [
+        {name: values[-1] for name, values in level.items()} for level in curves["hyperparameters"]
+    ]
+    plain = {name: values[-1] for name, values in curves.items() if name != "hyperparameters"}
+    return {**plain, "hyperparameters": levels}
 
 
 def _all_finite(node: Any) -> bool:
@@ -238,7 +239,3 @@ def _weights_finite(task: Task) -> bool:
 def _finite(value: float) -> float | None:
     """`value` as JSON can hold it."""
     return value if math.isfinite(value) else None
-
-
-def _six(value: float) -> float | None:
-    return _finite(float(f"{value:.6g}"))

@@ -1,6 +1,6 @@
 """What a study is: the runs behind one table or figure of the paper."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -52,7 +52,7 @@ class Study:
 
     name: str
     title: str
-    tiers: Mapping[str, Tier]
+    tiers: dict[str, Tier]
     cells: Callable[[Tier], Iterable[Cell]]
 
     def tier(self, name: str) -> Tier:

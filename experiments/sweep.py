@@ -42,6 +42,8 @@ def sweep(
         report: called with each new record.
     """
     with store.Writer(path) as writer:
+        if writer.dropped:
+            tqdm.write(f"{path}: a torn last line ({writer.dropped} bytes) was cut off")
         records = store.read(path)
         missing = todo(runs, records)
         keys = {run.key for run in missing}

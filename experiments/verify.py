@@ -19,7 +19,6 @@ from experiments import ExperimentError, data, store, tasks
 from experiments.provenance import BITS
 from experiments.run import Record, execute
 from experiments.study import RESULTS, Cell, Study
-from experiments.sweep import processes
 
 NARROWEST = 0.5
 REPEATED = ("status", "started", "curves", "final", "lr_last_epoch", "steps")
@@ -27,21 +26,21 @@ REPEATED = ("status", "started", "curves", "final", "lr_last_epoch", "steps")
 
 def verify(
     study: Study,
+    executor: Executor,
     *,
     tier: str | None = None,
     sample: int = 8,
     seed: int = 0,
-    jobs: int = 1,
     results: Path = RESULTS,
 ) -> bool:
     """Print how a sample of the study's cheaper runs compares; whether all agree.
 
     Args:
         study: whose records.
+        executor: where to train.
         tier: the tier; None takes the fullest that has records and whose data are to be had.
         sample: how many runs; one of them is a rerun, from the recorded values of its parent.
         seed: of the choice.
-        jobs: processes.
         results: the folder of the records.
 
     Raises:
@@ -56,11 +55,11 @@ def verify(
         raise ExperimentError(f"nothing was compared: {path} has no records of {study.name}")
     data.load(study.tier(tier).data)
     print(f"Training {len(chosen)} runs of {study.name}, tier {tier}, again.")
-    with processes(jobs) as executor:
-        faults = [
-            _check(cell, found, records, cells)
-            for cell, found in zip(chosen, _train(chosen, records, executor), strict=True)
-        ]
+    found = [executor.submit(execute, c.run, records.get(c.run.parent or "")) for c in chosen]
+    faults = [
+        _check(cell, future.result(), records, cells)
+        for cell, future in zip(chosen, found, strict=True)
+    ]
     bad = sum(faults)
     print(f"{len(faults) - bad} of {len(faults)} agree." if bad else f"All {len(faults)} agree.")
     return not bad
@@ -83,24 +82,13 @@ def _fullest(study: Study, results: Path) -> str:
 
 
 def _choose(cells: list[Cell], records: dict[str, Record], sample: int, seed: int) -> list[Cell]:
-    """A sample of the cheaper half of the cells that have results, a rerun among them."""
+    """A sample of the cheaper half of the runs that have results, a rerun first if there is one."""
     known = [c for c in cells if c.run.key in records and records[c.run.key].status != "failed"]
-    if not known:
-        return []
-    dear = statistics.median(records[cell.run.key].seconds for cell in known)
-    cheap = [cell for cell in known if records[cell.run.key].seconds <= dear]
-    draw = random.Random(seed)
-    draw.shuffle(cheap)
-    cheap.sort(key=lambda cell: cell.run.parent is None)
-    rerun, rest = cheap[:1], cheap[1:]
-    return rerun + draw.sample(rest, min(sample - 1, len(rest)))
-
-
-def _train(cells: list[Cell], records: dict[str, Record], executor: Executor) -> list[Record]:
-    futures = [
-        executor.submit(execute, cell.run, records.get(cell.run.parent or "")) for cell in cells
-    ]
-    return [future.result() for future in futures]
+    cheap = sorted(known, key=lambda cell: records[cell.run.key].seconds)
+    cheap = cheap[: max(sample, len(cheap) // 2)]
+    random.Random(seed).shuffle(cheap)
+    rerun = [cell for cell in cheap if cell.run.parent][:1]
+    return rerun + [cell for cell in cheap if cell not in rerun][: sample - len(rerun)]
 
 
 def _check(cell: Cell, found: Record, records: dict[str, Record], cells: list[Cell]) -> bool:

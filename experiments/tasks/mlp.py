@@ -48,5 +48,5 @@ class Mlp(Task):
     @torch.no_grad()
     def evaluate(self) -> float:
         predicted = self.model(self.data.test_inputs).argmax(dim=1)
-        wrong = (predicted != self.data.test_targets).sum().item()
+        wrong = int((predicted != self.data.test_targets).sum())
         return 100 * wrong / len(predicted)

@@ -1,0 +1,1 @@
+"""The paper's tables and figures, drawn and judged from the records in `results/` alone."""

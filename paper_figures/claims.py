@@ -1,0 +1,88 @@
+"""What the paper claims, what was found, and how the two are compared."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+REPRODUCED = "reproduced"
+PARTLY = "partly"
+NOT = "not"
+NOT_TESTABLE = "not testable"
+MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds with its 95 % bootstrap interval, from `n` of `of` runs.
+
+    Without two runs there is no interval; without any there is no mean: these are nan then.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    of: int
+
+    def text(self, digits: int = 2, unit: str = "") -> str:
+        """Such as "4.85 [4.79, 4.91]", with "(8 of 10 runs)" where some are missing."""
+        if self.n == 0:
+            return f"0 of {self.of} runs"
+        interval = f" [{self.low:.{digits}f}, {self.high:.{digits}f}]" if self.n > 1 else ""
+        gaps = f" ({self.n} of {self.of} runs)" if self.n < self.of else ""
+        return f"{self.mean:.{digits}f}{interval}{unit}{gaps}"
+
+    @property
+    def count(self) -> str:
+        return str(self.n) if self.n == self.of else f"{self.n} of {self.of}"
+
+
+def estimate(values: Iterable[float], of: int) -> Estimate:
+    """The mean of `values`, of which there should be `of`."""
+    sample = np.array(list(values))
+    if len(sample) < 2:
+        return Estimate(sample[0] if len(sample) else math.nan, math.nan, math.nan, len(sample), of)
+    # A percentile interval: the corrected ones are undefined where all values are equal.
+    interval = stats.bootstrap(
+        (sample,), np.mean, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    return Estimate(sample.mean(), interval.low, interval.high, len(sample), of)
+
+
+def paired(minuend: dict[int, float], subtrahend: dict[int, float], of: int) -> Estimate:
+    """The mean difference of two results by seed, over the seeds that both have."""
+    return estimate((minuend[s] - subtrahend[s] for s in minuend if s in subtrahend), of)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the paper.
+
+    Attributes:
+        text: what is claimed.
+        paper: the paper's number.
+        ours: ours, with its interval.
+        n: the number of runs behind it.
+        verdict: one of this module's constants.
+        finding: what there is to say beyond the numbers; may be empty.
+    """
+
+    text: str
+    paper: str
+    ours: str
+    n: str
+    verdict: str
+    finding: str = ""
+
+
+def share(holds: Sequence[bool]) -> str:
+    """The verdict on a claim that has several parts."""
+    return REPRODUCED if all(holds) else PARTLY if any(holds) else NOT
+
+
+def findings(claims: Iterable[Claim]) -> str:
+    """A Markdown list of what there is to say about some of the claims; empty if nothing."""
+    return "\n".join(f"- {claim.text}: {claim.finding}" for claim in claims if claim.finding)

@@ -1,0 +1,89 @@
+"""`results/REPORT.md`: every claim of the paper, ours beside it, and where ours comes from."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+
+from experiments.run import Record
+from paper_figures.claims import Claim, findings
+from paper_figures.results import Results
+
+HEAD = ("claim", "paper", "ours [95 % interval]", "n", "tier", "verdict")
+MACHINE = ("processor", "vector_unit", "device", "threads", "python", "torch", "gdtuo")
+
+
+def write(drawn: Sequence[tuple[ModuleType, Results]], folder: Path) -> Path:
+    """Write the report of the studies in `drawn` (each its module here and its results)."""
+    path = folder / "REPORT.md"
+    judged = [(module, results, module.claims(results)) for module, results in drawn]
+    verdicts = Counter(claim.verdict for _, _, claims in judged for claim in claims)
+    total = sum(verdicts.values())
+    parts = [
+        "# The paper's claims, checked",
+        "Written by `python -m paper_figures` from the records in this folder. Every number is a "
+        "mean over seeds; n is their number.",
+        f"Of {total} claims: "
+        + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items())
+        + ".",
+    ]
+    for module, results, claims in judged:
+        parts += _section(module, results, claims)
+    parts.append("## Where the numbers come from")
+    parts += [_provenance(results) for _, results in drawn]
+    path.write_text("\n\n".join(parts) + "\n")
+    return path
+
+
+def _section(module: ModuleType, results: Results, claims: list[Claim]) -> list[str]:
+    folder = results.study.name
+    rows = [HEAD, ("---",) * len(HEAD)]
+    rows += [(c.text, c.paper, c.ours, c.n, results.tier, f"**{c.verdict}**") for c in claims]
+    remarks = findings(claims)
+    return [
+        f"## {results.study.title}",
+        f"{module.caption(results)} The [table]({folder}/{results.tier}.md) has the same in short.",
+        "\n".join(f"| {' | '.join(row)} |" for row in rows),
+        f"![{results.study.title}]({folder}/{results.tier}.svg)",
+        *(["### Findings", remarks] if remarks else []),
+        "### Rules, written before these results were seen",
+        module.RULES,
+    ]
+
+
+def _provenance(results: Results) -> str:
+    records = results.all()
+    minutes = sum(record.seconds for record in records) / 60
+    steps = sum(record.steps for record in records)
+    dates = sorted(record.provenance["finished"][:10] for record in records)
+    lines = [
+        f"{results.study.title}, tier {results.tier}: {len(records)} runs, {steps:,} steps, "
+        f"{minutes:.0f} minutes of processes, {dates[0]} to {dates[-1]}",
+        f"code: {_each(records, _code)}",
+        f"machine: {_each(records, _machine)}",
+        f"data: {_each(records, _data)}",
+    ]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _each(records: list[Record], what: Callable[[Record], str]) -> str:
+    """The different values there are, with the number of runs where there are several."""
+    counts = Counter(map(what, records))
+    if len(counts) == 1:
+        return next(iter(counts))
+    return "; ".join(f"{value} ({count} runs)" for value, count in sorted(counts.items()))
+
+
+def _code(record: Record) -> str:
+    source = record.provenance
+    if source.get("commit") is None:
+        return "not under version control"
+    return f"commit {source['commit']}" + ("" if source["clean"] else ", with changes")
+
+
+def _data(record: Record) -> str:
+    return f"{record.run.data}, fingerprint {record.provenance['data']}"
+
+
+def _machine(record: Record) -> str:
+    return ", ".join(f"{name} {record.provenance[name]}" for name in MACHINE)

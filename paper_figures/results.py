@@ -1,0 +1,64 @@
+"""The records of one tier of a study, arranged for drawing and judging."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments import ExperimentError, store
+from experiments.run import Record
+from experiments.study import Study
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a tier has come to.
+
+    Attributes:
+        study, tier: whose results.
+        records: by name of the cell and by seed; those of failed runs are left out.
+        planned: how many runs each cell is to have.
+    """
+
+    study: Study
+    tier: str
+    records: dict[str, dict[int, Record]]
+    planned: dict[str, int]
+
+    @property
+    def data(self) -> str:
+        return self.study.tier(self.tier).data
+
+    def ok(self, name: str) -> list[Record]:
+        """The records of the cell's runs that came to an end, by seed."""
+        return [record for _, record in sorted(self.records[name].items()) if record.final]
+
+    def values(self, name: str, value: Callable[[Record], float]) -> dict[int, float]:
+        """`value` of each of `ok`'s records, by seed."""
+        return {record.run.seed: value(record) for record in self.ok(name)}
+
+    def all(self) -> list[Record]:
+        return [record for cell in self.records.values() for record in cell.values()]
+
+
+def load(study: Study, results: Path, tier: str | None = None) -> Results:
+    """The results of `tier`, or of the fullest tier that has records.
+
+    Raises:
+        ExperimentError: there are none.
+    """
+    for name in [tier] if tier else reversed(study.tiers):
+        cells = study.select(name)
+        known = store.read(study.path(name, results))
+        records: dict[str, dict[int, Record]] = {cell.name: {} for cell in cells}
+        planned = dict.fromkeys(records, 0)
+        for cell in cells:
+            planned[cell.name] += 1
+            record = known.get(cell.run.key)
+            if record is not None and record.status != "failed":
+                records[cell.name][cell.run.seed] = record
+        if any(records.values()):
+            return Results(study, name, records, planned)
+    raise ExperimentError(
+        f"{results / study.name} has no records{f' of tier {tier}' if tier else ''}; "
+        f"make them with python -m experiments run {study.name} --tier {tier or 'smoke'}"
+    )

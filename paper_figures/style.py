@@ -1,0 +1,31 @@
+"""One look for all figures, and files whose bytes depend on the records alone."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import seaborn as sns
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+PALETTE = sns.color_palette("colorblind")
+# Opaque and light, so that a figure reads the same on a light page and on a dark one.
+SETTINGS = {
+    **sns.axes_style("whitegrid"),
+    **sns.plotting_context("paper"),
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same everywhere
+    "figure.facecolor": "white",
+    "savefig.dpi": 150,
+    "svg.hashsalt": "gdtuo",
+}
+
+
+@contextmanager
+def figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
+    """A figure to draw on, saved at the end of the block as `path` with .svg and .png."""
+    with rc_context(SETTINGS):
+        canvas = Figure(size, layout="constrained")
+        yield canvas
+        path.parent.mkdir(parents=True, exist_ok=True)
+        canvas.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
+        canvas.savefig(path.with_suffix(".png"), metadata={"Software": None})

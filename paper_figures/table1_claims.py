@@ -1,0 +1,315 @@
+"""What the paper says in Table 1 and about it, and how far our runs bear it out."""
+
+import statistics
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+from experiments.run import Record
+from paper_figures.claims import (
+    MISSING,
+    NOT,
+    NOT_TESTABLE,
+    PARTLY,
+    REPRODUCED,
+    Claim,
+    Estimate,
+    estimate,
+    paired,
+    share,
+)
+from paper_figures.results import Results
+
+RULES = """\
+- A test error is `reproduced` if our mean is within 0.5 points of the paper's, `partly` within 1.
+- A learned step size is `reproduced` if our mean is within 25 % of the paper's, `partly` within a
+  factor of 2; a learned decay rate within 0.005, `partly` within 0.02.
+- A row is `reproduced` if its error, its learned values and its rerun are; `not` if its error is
+  not; otherwise `partly`.
+- A learned step size is called one draw of an oscillation if, for half of the seeds or more, its
+  standard deviation over the steps of the last epoch is above a quarter of its mean there, and the
+  paper's value lies between the least and the greatest that our seeds visited in that epoch.
+- One optimizer is better than another if the 95 % bootstrap interval of the difference of their
+  test errors, paired by seed, lies above 0. A claim about several is `reproduced` if all of them
+  are, `partly` if some.
+- Numbers from another data set than the paper's are `not testable`."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row as the paper prints it: mean and deviation of the test error in percent, the values
+    that were learned, and the error of the rerun from them."""
+
+    error: tuple[float, float]
+    learned: dict[str, float] = field(default_factory=dict)
+    rerun: tuple[float, float] | None = None
+
+
+PAPER = {
+    "SGD": Row((8.99, 0.05)),
+    "SGD / SGD": Row((4.81, 0.10), {"lr": 0.0769}, (5.44, 0.10)),
+    "SGD / Adam(0.1)": Row((4.86, 0.06), {"lr": 0.4538}, (2.80, 0.09)),
+    "SGD / AdaGrad": Row((4.85, 0.21), {"lr": 0.0836}, (5.17, 0.03)),
+    "SGD / RMSProp(0.1)": Row((4.52, 0.02), {"lr": 0.5920}, (2.52, 0.07)),
+    "Adam": Row((4.67, 0.06)),
+    "Adam / SGD(1e-05)": Row(
+        (3.03, 0.02), {"lr": 0.0040, "beta1": 0.899, "beta2": 0.999}, (3.11, 0.06)
+    ),
+    "Adam^lr / SGD(1e-05)": Row((3.12, 0.04), {"lr": 0.0021}, (3.47, 0.02)),
+    "Adam / Adam": Row((3.05, 0.09), {"lr": 0.0038, "beta1": 0.870, "beta2": 0.999}, (3.24, 0.13)),
+    "Adam^lr / Adam": Row((3.04, 0.08), {"lr": 0.0036}, (3.08, 0.12)),
+    "AdaGrad": Row((7.40, 0.08)),
+    "AdaGrad / SGD": Row((6.90, 0.16), {"lr": 0.0080}, (7.75, 0.02)),
+    "AdaGrad / AdaGrad": Row((5.03, 0.23), {"lr": 0.0151}, (6.67, 0.08)),
+    "RMSProp": Row((4.19, 0.47)),
+    "RMSProp^lr / SGD(0.0001)": Row((3.55, 0.23), {"lr": 0.0030}, (3.93, 0.70)),
+    "RMSProp^{lr,gamma} / SGD(0.0001)": Row(
+        (3.33, 0.07), {"lr": 0.0032, "gamma": 0.9899}, (3.25, 0.09)
+    ),
+    "RMSProp^lr / RMSProp(0.0001)": Row((3.42, 0.45), {"lr": 0.0021}, (3.60, 0.04)),
+    "RMSProp^{lr,gamma} / RMSProp(0.0001)": Row(
+        (2.96, 0.11), {"lr": 0.0020, "gamma": 0.9962}, (3.65, 0.36)
+    ),
+}
+FAMILIES = ("SGD", "Adam", "AdaGrad", "RMSProp")
+
+
+def family(row: str) -> str:
+    """The plain optimizer that a row's tower starts from."""
+    return row.split(" / ")[0].split("^")[0]
+
+
+def towers(baseline: str) -> list[str]:
+    return [row for row in PAPER if family(row) == baseline and row != baseline]
+
+
+def rerun(row: str) -> str:
+    return f"{row}, rerun"
+
+
+def _final(record: Record) -> dict[str, Any]:
+    return record.final or {}
+
+
+def error(record: Record) -> float:
+    return float(_final(record)["test_error"])
+
+
+def learned(name: str) -> Callable[[Record], float]:
+    """The final value of a hyperparameter of level 0."""
+    return lambda record: float(_final(record)["hyperparameters"][0][name])
+
+
+def mean(results: Results, name: str, value: Callable[[Record], float] = error) -> Estimate:
+    return estimate(results.values(name, value).values(), results.planned[name])
+
+
+def better(results: Results, name: str, than: str) -> Estimate:
+    """By how many points the error of `name` is below that of `than`."""
+    return paired(results.values(than, error), results.values(name, error), results.planned[name])
+
+
+def judge_rows(results: Results) -> list[Claim]:
+    """The claim of each row of the table, judged."""
+    return [_testable(results, _row(results, row)) for row in PAPER]
+
+
+def claims(results: Results) -> list[Claim]:
+    """Every claim of Table 1 and of the text about it, judged."""
+    found = [_all_better(results, name, again) for again in (False, True) for name in FAMILIES]
+    found += [_adam(results), _beta1(results), _gamma(results), _adagrad(results)]
+    return judge_rows(results) + [_testable(results, claim) for claim in found]
+
+
+def _testable(results: Results, claim: Claim) -> Claim:
+    if results.data == "mnist" or claim.verdict == MISSING:
+        return claim
+    return replace(claim, verdict=NOT_TESTABLE, finding="")
+
+
+def _row(results: Results, row: str) -> Claim:
+    """The row's own claim: its error, learned values and rerun are the paper's."""
+    paper, first = PAPER[row], mean(results, row)
+    printed, ours = [f"{paper.error[0]:.2f} ± {paper.error[1]:.2f} %"], [first.text(unit=" %")]
+    verdicts, findings = [_judge_error(first, paper.error[0])], []
+    if paper.rerun:
+        for name, value in paper.learned.items():
+            value_of_ours = mean(results, row, learned(name))
+            printed.append(f"{name} {value:.4f}")
+            ours.append(f"{name} {value_of_ours.text(4)}")
+            verdicts.append(_judge_learned(name, value_of_ours, value))
+        again = mean(results, rerun(row))
+        printed.append(f"rerun {paper.rerun[0]:.2f} ± {paper.rerun[1]:.2f} %")
+        ours.append(f"rerun {again.text(unit=' %')}")
+        verdicts.append(_judge_error(again, paper.rerun[0]))
+        findings.append(_oscillation(results, row))
+    if MISSING in verdicts:
+        verdict = MISSING
+    elif verdicts[0] == NOT:
+        verdict = NOT
+    else:
+        verdict = REPRODUCED if set(verdicts) == {REPRODUCED} else PARTLY
+    missed = [text for text, v in zip(printed, verdicts, strict=True) if v in (PARTLY, NOT)]
+    if missed:
+        findings.insert(0, f"Away from the paper's: {', '.join(missed)}.")
+    diverged = sum(r.status == "diverged" for r in results.records.get(rerun(row), {}).values())
+    if diverged:
+        findings.append(f"{diverged} reruns diverged.")
+    finding = " ".join(filter(None, findings))
+    return Claim(f"`{row}`", _lines(printed), _lines(ours), first.count, verdict, finding)
+
+
+def _lines(parts: Iterable[str]) -> str:
+    return "<br>".join(parts)
+
+
+def _judge_error(ours: Estimate, paper: float) -> str:
+    if ours.n == 0:
+        return MISSING
+    distance = abs(ours.mean - paper)
+    return REPRODUCED if distance <= 0.5 else PARTLY if distance <= 1 else NOT
+
+
+def _judge_learned(name: str, ours: Estimate, paper: float) -> str:
+    if ours.n == 0:
+        return MISSING
+    if name == "lr":
+        ratio = ours.mean / paper
+        return REPRODUCED if 0.75 <= ratio <= 1.25 else PARTLY if 0.5 <= ratio <= 2 else NOT
+    distance = abs(ours.mean - paper)
+    return REPRODUCED if distance <= 0.005 else PARTLY if distance <= 0.02 else NOT
+
+
+def _oscillation(results: Results, row: str) -> str:
+    """What there is to say if the learned step size does not settle."""
+    tracks = [record.lr_last_epoch for record in results.ok(row)]
+    if not tracks:
+        return ""
+    deviations = [statistics.pstdev(track) for track in tracks]
+    restless = [d > abs(statistics.mean(t)) / 4 for d, t in zip(deviations, tracks, strict=True)]
+    if 2 * sum(restless) < len(tracks):
+        return ""
+    low, high = min(map(min, tracks)), max(map(max, tracks))
+    ends = [track[-1] for track in tracks]
+    text = (
+        f"The learned lr does not settle: over the last epoch it goes from {low:.3g} to {high:.3g} "
+        f"with a standard deviation of {statistics.median(deviations):.2g} (median seed), and its "
+        f"last value is between {min(ends):.3g} and {max(ends):.3g} by seed."
+    )
+    paper = PAPER[row].learned["lr"]
+    if not low <= paper <= high:
+        return f"{text} The paper's {paper:.4f} lies outside."
+    steps = [lr for track in tracks for lr in track]
+    above = sum(lr >= paper for lr in steps)
+    return (
+        f"{text} The paper's {paper:.4f} is one draw of this oscillation, and so is its rerun; "
+        f"lr is at or above it in {above} of the {len(steps)} steps."
+    )
+
+
+def _all_better(results: Results, baseline: str, again: bool) -> Claim:
+    """Every tower over `baseline`, or the rerun of each, is better than `baseline` alone."""
+    rows = towers(baseline)
+    gains = [better(results, rerun(row) if again else row, baseline) for row in rows]
+    printed = [(PAPER[row].rerun if again else None) or PAPER[row].error for row in rows]
+    what = "a rerun from learned values" if again else "learning while training"
+    base = PAPER[baseline].error[0]
+    return Claim(
+        f"{baseline}: {what} gives a lower test error than the initial hyperparameters",
+        _lines(
+            f"`{row}` by {base - number[0]:.2f}" for row, number in zip(rows, printed, strict=True)
+        ),
+        _lines(f"`{row}` by {gain.text()}" for row, gain in zip(rows, gains, strict=True)),
+        _least(gains),
+        _share(gains, [gain.low > 0 for gain in gains]),
+        _exceptions(rows, gains),
+    )
+
+
+def _exceptions(rows: list[str], gains: list[Estimate]) -> str:
+    lost = [row for row, gain in zip(rows, gains, strict=True) if gain.n > 1 and not gain.low > 0]
+    return f"Not shown for {', '.join(f'`{row}`' for row in lost)}." if lost else ""
+
+
+def _least(estimates: list[Estimate]) -> str:
+    return min(estimates, key=lambda e: e.n).count
+
+
+def _too_few(estimates: list[Estimate]) -> bool:
+    """Whether one of them has no interval, so that nothing can be said either way."""
+    return any(estimate.n < 2 for estimate in estimates)
+
+
+def _share(estimates: list[Estimate], holds: list[bool]) -> str:
+    return MISSING if _too_few(estimates) else share(holds)
+
+
+def _adam(results: Results) -> Claim:
+    """Bounds at half a unit of the third digit, which is what the paper prints."""
+    estimates, holds, ours = [], [], []
+    rows = ["Adam / SGD(1e-05)", "Adam / Adam"]
+    for row in rows:
+        lr, beta1, beta2 = (mean(results, row, learned(n)) for n in ("lr", "beta1", "beta2"))
+        estimates.append(lr)
+        holds += [lr.low > 0.001, beta1.mean > 0.85 and beta1.high < 0.8995]
+        holds += [abs(beta2.mean - 0.999) < 0.0005]
+        ours.append(f"`{row}`: {lr.text(4)}, {beta1.text(4)}, {beta2.text(4)}")
+    return Claim(
+        "Adam: the step size rises from 0.001, beta1 falls slightly from 0.9 (to between 0.85 and "
+        "0.8995), beta2 stays at 0.999",
+        _lines(
+            f"`{row}`: {', '.join(f'{v:.4f}' for v in PAPER[row].learned.values())}" for row in rows
+        ),
+        _lines(ours),
+        _least(estimates),
+        _share(estimates, holds),
+    )
+
+
+def _beta1(results: Results) -> Claim:
+    pairs = {"SGD(1e-05)": (3.12, 3.03), "Adam": (3.04, 3.05)}
+    gains = [better(results, f"Adam / {top}", f"Adam^lr / {top}") for top in pairs]
+    helps, exception = gains[0].low > 0, not gains[1].low > 0
+    verdict = share([helps, exception]) if helps else NOT
+    return Claim(
+        "Learning Adam's betas beside its step size lowers the error slightly, except under Adam",
+        _lines(f"under `{top}` by {a - b:.2f}" for top, (a, b) in pairs.items()),
+        _lines(f"under `{top}` by {g.text()}" for top, g in zip(pairs, gains, strict=True)),
+        _least(gains),
+        MISSING if _too_few(gains) else verdict,
+    )
+
+
+def _gamma(results: Results) -> Claim:
+    pairs = {"SGD(0.0001)": (3.55, 3.33), "RMSProp(0.0001)": (3.42, 2.96)}
+    gains = [better(results, f"RMSProp^{{lr,gamma}} / {t}", f"RMSProp^lr / {t}") for t in pairs]
+    return Claim(
+        "Learning RMSProp's gamma beside its step size lowers the error",
+        _lines(f"under `{top}` by {a - b:.2f}" for top, (a, b) in pairs.items()),
+        _lines(f"under `{top}` by {g.text()}" for top, g in zip(pairs, gains, strict=True)),
+        _least(gains),
+        _share(gains, [gain.low > 0 for gain in gains]),
+    )
+
+
+def _adagrad(results: Results) -> Claim:
+    row = "AdaGrad / AdaGrad"
+    final = mean(results, row, learned("lr"))
+
+    def rises(record: Record) -> bool:
+        curve = record.curves["hyperparameters"][0]["lr"]
+        thirds = [0.01, *(curve[round(len(curve) * k / 3) - 1] for k in (1, 2, 3))]
+        return all(a < b for a, b in pairwise(thirds))
+
+    rising = sum(map(rises, results.ok(row)))
+    verdict = REPRODUCED if rising == final.n else PARTLY if final.low > 0.01 else NOT
+    return Claim(
+        "AdaGrad under AdaGrad: the step size rises over time from 0.01 (in each third of every "
+        "run)",
+        f"{PAPER[row].learned['lr']:.4f}",
+        final.text(4),
+        final.count,
+        MISSING if _too_few([final]) else verdict,
+        f"It rises in each third in {rising} of {final.n} runs.",
+    )

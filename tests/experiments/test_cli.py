@@ -1,0 +1,79 @@
+"""The command line as a user has it, on the smallest part of the smoke tier."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from experiments.cli import main
+
+CELLS = ["table1", "--tier", "smoke", "--only", "Adam*", "--seeds", "1"]
+
+
+@pytest.fixture(autouse=True)
+def no_data(monkeypatch):
+    monkeypatch.delenv("GDTUO_DATA", raising=False)
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_from_an_interrupted_run_to_figures(tmp_path, capsys):
+    results = ["--results", str(tmp_path)]
+    path = tmp_path / "table1" / "smoke.jsonl"
+
+    with start("experiments", "run", *CELLS, "--jobs", "1", *results) as process:
+        assert process.stdout.readline().startswith("[1/9] Adam, seed 0: ok")
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+    assert process.returncode == 130
+    assert "The same command goes on from here" in rest
+    done = len(path.read_text().splitlines())
+    assert done < 9
+
+    assert main(["run", *CELLS, "--jobs", "2", *results]) == 0
+    assert f"{9 - done} done, {done} cached, 0 diverged, 0 failed" in capsys.readouterr().out
+    assert main(["status", *CELLS[:-2], *results]) == 0
+    assert "in all 27: 9 cached, 18 to run" in capsys.readouterr().out
+
+    with start("experiments", "plot", *results) as process:
+        assert "3 seeds, 9 of 96 runs" in process.stdout.read()
+    assert process.returncode == 0
+    assert "9 of 96 runs" in (tmp_path / "REPORT.md").read_text()
+    assert (tmp_path / "table1" / "smoke.svg").stat().st_size > 0
+
+
+def test_a_dry_run_and_a_limit(tmp_path, capsys):
+    command = ["run", *CELLS, "--results", str(tmp_path), "--limit", "2", "--dry-run"]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(
+        "Adam, seed 0: 5 epochs\nAdam / SGD(1e-05), seed 0: 5 epochs\n2 of 9 runs"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "table9"], "no study 'table9'; known: table1"),
+        (["run", "table1", "--tier", "huge"], "no tier 'huge'; it has smoke, small, paper"),
+        (["verify", "--tier", "small", "--results", "nowhere"], "nothing was compared"),
+        (["status", "table1", "--only", "Adamw"], "no cell matches 'Adamw'; there are\n  SGD"),
+    ],
+)
+def test_mistakes_are_named(arguments, message, capsys):
+    assert main(arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_list(capsys):
+    assert main(["list"]) == 0
+    assert "of 320 runs done" in capsys.readouterr().out

@@ -1,0 +1,102 @@
+import hashlib
+import os
+import shutil
+
+import pooch
+import pytest
+import torch
+
+from experiments import ExperimentError, data
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """An empty `GDTUO_DATA`."""
+    monkeypatch.setenv("GDTUO_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def test_a_missing_folder_is_named(root):
+    with pytest.raises(ExperimentError, match=r"GDTUO_DATA is .* but .*data is not a folder"):
+        data.load("mnist")
+    root.mkdir()
+    with pytest.raises(ExperimentError, match=r"but .*mnist is not a folder"):
+        data.load("mnist")
+
+
+def test_a_missing_file_is_named(root):
+    (root / "mnist").mkdir(parents=True)
+    with pytest.raises(ExperimentError, match=r"train-images-idx3-ubyte.gz is missing"):
+        data.load("mnist")
+
+
+def test_a_wrong_checksum_is_shown_beside_the_right_one(root):
+    (root / "mnist").mkdir(parents=True)
+    for name in data.MNIST_FILES:
+        (root / "mnist" / name).write_bytes(b"other")
+    found = hashlib.md5(b"other").hexdigest()
+    expected = data.MNIST_FILES["train-images-idx3-ubyte.gz"]
+    with pytest.raises(ExperimentError, match=f"md5 is {found}, expected {expected}"):
+        data.load("mnist")
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """No `GDTUO_DATA`, an empty cache, and mirrors that no machine answers for."""
+    monkeypatch.delenv("GDTUO_DATA", raising=False)
+    monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / name)
+    monkeypatch.setattr(
+        data,
+        "READERS",
+        {
+            "mnist": lambda root: data._files(
+                root, "mnist", data.MNIST_FILES, ("http://localhost:9/",)
+            )
+        },
+    )
+    data._load.cache_clear()
+    yield
+    data._load.cache_clear()
+
+
+def test_without_a_network_both_ways_out_are_named(offline):
+    with pytest.raises(ExperimentError, match=r"(?s)connect to the network .* set GDTUO_DATA"):
+        data.load("mnist")
+
+
+def test_a_mirror_with_other_contents_is_passed_over(offline, tmp_path, monkeypatch):
+    for mirror, content in {"bad": b"other", "good": b"right"}.items():
+        (tmp_path / mirror).mkdir()
+        (tmp_path / mirror / "file").write_bytes(content)
+
+    def copy(url, output_file, pooch):
+        shutil.copy(url, output_file)
+
+    monkeypatch.setattr("pooch.core.choose_downloader", lambda url, progressbar: copy)
+    md5 = hashlib.md5(b"right").hexdigest()
+    mirrors = tuple(f"{tmp_path}/{mirror}/" for mirror in ("bad", "good"))
+    assert data._fetch("set", "file", md5, mirrors).read_bytes() == b"right"
+
+
+def test_an_unknown_data_set_is_named():
+    with pytest.raises(ExperimentError, match="no data set 'cifar100'; known: mnist, digits"):
+        data.load("cifar100")
+
+
+def test_digits_are_split_for_good():
+    digits = data.load("digits")
+    assert digits.train_inputs.shape == (1297, 8, 8)
+    assert digits.test_inputs.shape == (500, 8, 8)
+    assert digits.train_inputs.min() == 0
+    assert digits.train_inputs.max() == 1
+    assert digits.fingerprint == "5b2749f58132afd5"
+
+
+@pytest.mark.skipif("GDTUO_DATA" not in os.environ, reason="needs MNIST: set GDTUO_DATA")
+def test_mnist_is_as_published():
+    mnist = data.load("mnist")
+    assert mnist.train_inputs.shape == (60000, 28, 28)
+    assert len(mnist.test_targets) == 10000
+    assert mnist.train_inputs.dtype == torch.float32
+    assert mnist.train_inputs.max() == 1
+    assert mnist.train_targets[:5].tolist() == [5, 0, 4, 1, 9]

@@ -1,0 +1,142 @@
+import dataclasses
+import itertools
+
+import pytest
+
+from experiments import ExperimentError
+from experiments.store import Writer
+from experiments.studies import find
+from paper_figures import report, table1
+from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED, estimate, paired
+from paper_figures.results import load
+from paper_figures.table1_claims import PAPER
+
+STUDY = find("table1")
+
+
+@pytest.fixture
+def made(make_record):
+    """Records of a whole tier that have just the paper's numbers, a little apart by seed."""
+
+    def make(tier):
+        for cell in STUDY.select(tier):
+            row, off = PAPER[cell.row], 0.01 * cell.run.seed
+            learned = row.learned or {"lr": 0.01}
+            error = row.rerun if cell.run.parent else row.error
+            lr = [learned["lr"] * share for share in (0.8, 0.9, 1)]
+            yield make_record(
+                cell.run,
+                final={"test_error": error[0] + off, "hyperparameters": [learned]},
+                curves={"hyperparameters": [{"lr": lr}]},
+                lr_last_epoch=[learned["lr"]] * 3 if "/" in cell.run.tower else [],
+            )
+
+    return make
+
+
+@pytest.fixture
+def save(tmp_path):
+    def save(tier, records):
+        with Writer(STUDY.path(tier, tmp_path)) as writer:
+            for record in records:
+                writer.append(record)
+        return load(STUDY, tmp_path)
+
+    return save
+
+
+def verdicts(results):
+    return {claim.text: claim.verdict for claim in table1.claims(results)}
+
+
+def test_the_study_has_the_papers_rows():
+    rows = dict.fromkeys(cell.row for cell in STUDY.select("paper"))
+    assert list(rows) == list(PAPER)
+    reruns = {cell.row for cell in STUDY.select("paper", "*, rerun") if cell.run.parent}
+    assert reruns == {row for row, paper in PAPER.items() if paper.rerun}
+    assert len(STUDY.select("paper")) == 10 * (18 + 14)
+
+
+def test_the_papers_own_numbers_bear_out_its_claims(made, save):
+    """Save one: its table has a rerun of AdaGrad that is worse than AdaGrad."""
+    others = {
+        text: v for text, v in verdicts(save("small", made("small"))).items() if v != REPRODUCED
+    }
+    assert list(others.values()) == [PARTLY]
+    assert next(iter(others)).startswith("AdaGrad: a rerun")
+
+
+@pytest.mark.parametrize(("off", "verdict"), [(0.4, REPRODUCED), (0.9, PARTLY), (-1.1, NOT)])
+def test_an_error_that_is_off_changes_the_verdict(made, save, off, verdict):
+    def shift(record):
+        if record.run.tower != "Adam" or record.run.parent:
+            return record
+        return dataclasses.replace(
+            record, final=record.final | {"test_error": record.final["test_error"] + off}
+        )
+
+    assert verdicts(save("small", map(shift, made("small"))))["`Adam`"] == verdict
+
+
+def test_an_oscillation_through_the_papers_value_is_said_to_be_one_draw(made, save):
+    def shake(record):
+        if record.run.tower != "SGD / Adam(0.1)":
+            return record
+        final = record.final | {"hyperparameters": [{"lr": 0.1}]}
+        return dataclasses.replace(record, final=final, lr_last_epoch=[-0.2, 0.5, 0.1])
+
+    claims = table1.claims(save("small", map(shake, made("small"))))
+    (claim,) = (claim for claim in claims if claim.text == "`SGD / Adam(0.1)`")
+    assert claim.verdict == PARTLY
+    assert "is one draw of this oscillation" in claim.finding
+    assert not any("does not settle" in c.finding for c in claims if c != claim)
+
+
+def test_missing_runs_are_counted(made, save):
+    results = save("small", itertools.islice(made("small"), 2))
+    assert results.ok("SGD")[0].run.seed == 0
+    assert "2 of 96 runs" in table1.table(results)
+    assert "(2 of 3 runs)" in table1.table(results)
+    assert verdicts(results)["`SGD / SGD`"] == MISSING
+
+
+def test_other_data_test_nothing(made, save):
+    assert set(verdicts(save("smoke", made("smoke"))).values()) == {NOT_TESTABLE}
+
+
+def test_no_records_are_an_error_that_says_how_to_make_some(tmp_path):
+    with pytest.raises(ExperimentError, match="python -m experiments run table1 --tier smoke"):
+        load(STUDY, tmp_path)
+
+
+def test_the_fullest_tier_is_taken(made, save):
+    save("smoke", made("smoke"))
+    assert save("small", made("small")).tier == "small"
+
+
+def test_bytes_depend_on_the_records_alone(made, save, tmp_path):
+    results = save("small", made("small"))
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        table1.draw(results, folder)
+        report.write([(table1, results)], folder)
+    names = sorted(path.name for path in folders[0].iterdir())
+    assert names == [
+        "REPORT.md", "small.md", "small.png", "small.svg", "small_trajectory.png",
+        "small_trajectory.svg",
+    ]  # fmt: skip
+    for name in names:
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+
+
+def test_estimates():
+    ours = estimate([1.0, 2.0, 3.0], of=4)
+    assert (ours.mean, ours.n, ours.of) == (2.0, 3, 4)
+    assert 1 <= ours.low < 2 < ours.high <= 3
+    assert ours.text().endswith("(3 of 4 runs)")
+    assert estimate([5.0], of=1).text() == "5.00"
+    assert estimate([], of=3).text() == "0 of 3 runs"
+    assert (
+        paired({0: 5.0, 1: 7.0, 2: 0.0}, {0: 4.0, 1: 6.0}, of=3).text()
+        == "1.00 [1.00, 1.00] (2 of 3 runs)"
+    )

@@ -1,0 +1,129 @@
+import dataclasses
+import os
+
+import pytest
+import torch
+
+import gdtuo
+from experiments import ExperimentError
+from experiments.run import Run, execute, rerun
+from experiments.tasks.mlp import Mlp
+
+
+def test_keys_are_for_good(run):
+    assert run.key == "29ab1ed03880b63f"
+
+
+def test_a_key_depends_on_every_field_and_on_no_spelling(run):
+    changes = {"data": "mnist", "tower": "SGD", "seed": 1, "epochs": 2, "parent": "p"}
+    keys = {dataclasses.replace(run, **{name: value}).key for name, value in changes.items()}
+    assert len(keys | {run.key}) == 1 + len(changes)
+    assert dataclasses.replace(run, tower="SGD(lr=0.01)/SGD(1e-2)").key == run.key
+
+
+def test_a_version_of_the_task_has_its_own_keys(run, monkeypatch):
+    before = run.key
+    monkeypatch.setattr(Mlp, "version", Mlp.version + 1)
+    assert run.key != before
+
+
+def test_errors_come_at_once():
+    with pytest.raises(gdtuo.GdtuoError):
+        Run("mlp", "digits", "SGD // SGD", seed=0, epochs=1)
+    with pytest.raises(ExperimentError, match="epochs is 0"):
+        Run("mlp", "digits", "SGD", seed=0, epochs=0)
+    with pytest.raises(ExperimentError, match="no task 'mpl'; known: mlp"):
+        _ = Run("mpl", "digits", "SGD", seed=0, epochs=1).key
+
+
+def test_seeds_are_paired(run):
+    """Weights and batches are the seed's, whatever the optimizer and the global generator do."""
+    tasks = []
+    for disturbance in range(2):
+        torch.manual_seed(disturbance)
+        task = Mlp("digits", seed=3, device="cpu")
+        start = [parameter.clone() for parameter in task.model.parameters()]
+        losses = [loss.item() for loss in task.losses()]
+        tasks.append((start, losses))
+    assert all(map(torch.equal, tasks[0][0], tasks[1][0]))
+    assert tasks[0][1] == tasks[1][1]
+    other = Mlp("digits", seed=4, device="cpu")
+    assert not torch.equal(next(other.model.parameters()), tasks[0][0][0])
+
+
+def test_the_last_partial_batch_is_kept():
+    assert len(list(Mlp("digits", 0, "cpu").losses())) == 6  # 1297 images by 256
+
+
+def test_a_record_has_every_epoch_and_the_last_one_step_by_step(run):
+    record = execute(dataclasses.replace(run, epochs=2), source={"commit": "c", "clean": True})
+    assert record.status == "ok"
+    assert record.message == ""
+    assert len(record.curves["train_loss"]) == len(record.curves["test_error"]) == 2
+    below, above = record.curves["hyperparameters"]
+    assert below["lr"][-1] == record.final["hyperparameters"][0]["lr"] != pytest.approx(0.01)
+    assert above["lr"] == pytest.approx([0.01, 0.01])
+    assert len(record.lr_last_epoch) == 6
+    assert record.steps == 12
+    assert record.lr_last_epoch[-1] == pytest.approx(below["lr"][-1], rel=1e-5)
+    assert record.provenance["commit"] == "c"
+    assert record.provenance["threads"] == 1
+
+
+def test_a_run_repeats_to_the_bit(run):
+    first, second = execute(run), execute(run)
+    assert (first.curves, first.lr_last_epoch) == (second.curves, second.lr_last_epoch)
+
+
+def test_a_rerun_starts_from_what_was_learned(run):
+    parent = execute(run)
+    child = rerun(run)
+    assert child.tower == "SGD"
+    assert child.parent == parent.key
+    record = execute(child, parent)
+    learned = parent.final["hyperparameters"][0]["lr"]
+    assert gdtuo.parse(record.started) == gdtuo.SGD(learned)
+    assert record.curves["hyperparameters"] == [{"lr": [learned], "momentum": [0.0]}]
+    assert record.lr_last_epoch == []
+
+
+def test_a_run_that_diverges_is_a_result(run, monkeypatch):
+    losses = Mlp.losses
+    monkeypatch.setattr(Mlp, "losses", lambda self: (loss / 0 for loss in losses(self)))
+    record = execute(dataclasses.replace(run, epochs=5))
+    assert record.status == "diverged"
+    assert "no longer finite in epoch 1" in record.message
+    assert record.final is None
+    assert len(record.curves["train_loss"]) == 1
+    child = execute(rerun(run), dataclasses.replace(record, key=run.key))
+    assert child.status == "diverged"
+    assert "diverged, so it has learned no" in child.message
+
+
+def test_learned_values_that_are_no_optimizers_are_a_result(make_record):
+    run = Run("mlp", "digits", "Adam / SGD(1e-5)", seed=0, epochs=1)
+    final = {"hyperparameters": [{"lr": 0.001, "beta1": 1.0, "beta2": 0.999}]}
+    record = execute(rerun(run), make_record(run, final=final))
+    assert record.status == "diverged"
+    assert "are no optimizer's" in record.message
+
+
+def test_an_error_is_a_record_to_be_retried(run, make_record, monkeypatch):
+    assert "whose record is missing" in execute(rerun(run)).message
+    failed = make_record(run, status="failed", final=None, message="disk")
+    assert execute(rerun(run), failed).status == "failed"
+
+    def broken(self):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(Mlp, "evaluate", broken)
+    record = execute(run)
+    assert record.status == "failed"
+    assert record.message == "RuntimeError: no memory"
+
+
+@pytest.mark.skipif("GDTUO_DATA" not in os.environ, reason="needs MNIST: set GDTUO_DATA")
+def test_an_epoch_of_mnist_teaches():
+    record = execute(Run("mlp", "mnist", "Adam / SGD(1e-5)", seed=0, epochs=1))
+    assert record.steps == 235
+    assert record.final["test_error"] < 8
