@@ -82,6 +82,12 @@ def device(group: Group) -> torch.device:
     return group["params"][0].device if group["params"] else torch.device("cpu")
 
 
+def is_followed(group: Group) -> bool:
+    """Whether a group's hyperparameters are where its parameters are now."""
+    constant = group["level0.constant"]
+    return bool(constant.device == device(group) and constant.dtype == precision(group))
+
+
 def copies(group: Group, per: Granularity) -> list[int | slice | None]:
     """For each parameter, the copies of the hyperparameters it goes by; None: there is one."""
     if per == "tensor":

@@ -154,6 +154,8 @@ class Tower(torch.optim.Optimizer):
         self._check_gradients([p.grad for p in parameters])
         if all(p.grad is None for p in parameters):
             return loss
+        if not all(map(groups.is_followed, self.param_groups)):
+            self._follow_parameters()
         along = None
         if cotangents is not None:
             given = list(cotangents)
@@ -335,19 +337,26 @@ class Tower(torch.optim.Optimizer):
         super().load_state_dict(state_dict)
         # torch has cast the state to the parameters' dtype; half precision loses digits by that.
         saved_ids = [i for group in state_dict["param_groups"] for i in group["params"]]
-        ids = dict(zip([p for g in self.param_groups for p in g["params"]], saved_ids, strict=True))
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        for p, saved_id in zip(parameters, saved_ids, strict=True):
+            if saved_id in state_dict["state"]:
+                self.state[p] = dict(state_dict["state"][saved_id])
+        self._follow_parameters()
+
+    def _follow_parameters(self) -> None:
+        """Bring all that is kept to the parameters' devices, in the precision that goes with them:
+        after loading, or where the model was moved after the tower was made."""
         for group, levels in zip(self.param_groups, self._levels, strict=True):
             for p in group["params"]:
-                for key, value in state_dict["state"].get(ids[p], {}).items():
+                for key, value in self.state.get(p, {}).items():
                     if isinstance(value, Tensor):
                         of_rule = key in levels[0].state_keys
                         dtype = arithmetic_dtype(p.dtype) if of_rule else p.dtype
                         self.state[p][key] = value.to(dtype=dtype, device=p.device)
+            dtype, device = groups.precision(group), groups.device(group)
             for key, value in group.items():
                 if key.startswith("level") and isinstance(value, Tensor):
-                    group[key] = value.to(
-                        dtype=groups.precision(group), device=groups.device(group)
-                    )
+                    group[key] = value.to(dtype=dtype, device=device)
 
     def _check_state(self, state_dict: dict[str, Any]) -> None:
         saved = state_dict.get("param_groups", [])
