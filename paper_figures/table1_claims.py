@@ -195,7 +195,8 @@ def _oscillation(results: Results, row: str) -> str:
     text = (
         f"The learned lr does not settle: over the last epoch it goes from {low:.3g} to {high:.3g} "
         f"with a standard deviation of {statistics.median(deviations):.2g} (median seed), and its "
-        f"last value is between {min(ends):.3g} and {max(ends):.3g} by seed."
+        f"last value is between {min(ends):.3g} and {max(ends):.3g} by seed; a rerun from one "
+        f"below 0 ascends ({sum(end < 0 for end in ends)} of {len(ends)} seeds)."
     )
     paper = PAPER[row].learned["lr"]
     if not low <= paper <= high:
@@ -203,8 +204,8 @@ def _oscillation(results: Results, row: str) -> str:
     steps = [lr for track in tracks for lr in track]
     above = sum(lr >= paper for lr in steps)
     return (
-        f"{text} The paper's {paper:.4f} is one draw of this oscillation, and so is its rerun; "
-        f"lr is at or above it in {above} of the {len(steps)} steps."
+        f"{text} The paper's {paper:.4f} lies in the range of this oscillation: it is one draw of "
+        f"it, and so is its rerun. Ours is at or above it in {above} of {len(steps)} steps."
     )
 
 

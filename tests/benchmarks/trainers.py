@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import gradient_descent_the_ultimate_optimizer as published
 import torch
+from gradient_descent_the_ultimate_optimizer import gdtuo as published
 from torch.nn.functional import cross_entropy
 
 import gdtuo

@@ -1,0 +1,60 @@
+"""The tiny problem that the tests train on: a 6-8-3 MLP on 40 rows, in batches of 10."""
+
+from __future__ import annotations
+
+import functools
+import json
+import pathlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+GOLDEN = pathlib.Path(__file__).parent / "golden" / "trajectories.json"
+
+
+@functools.cache
+def golden() -> dict[str, Any]:
+    return json.loads(GOLDEN.read_text())
+
+
+def make_model(dtype: torch.dtype = torch.float64) -> nn.Sequential:
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).to(dtype)
+    initial = golden()["problem"]["initial_parameters"]
+    model.load_state_dict({k: torch.tensor(v, dtype=dtype) for k, v in initial.items()})
+    return model
+
+
+def loss_at(model: Any, step: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    problem = golden()["problem"]
+    rows = slice(10 * (step % 4), 10 * (step % 4) + 10)
+    inputs = torch.tensor(problem["inputs"][rows], dtype=dtype)
+    return nn.functional.cross_entropy(model(inputs), torch.tensor(problem["targets"][rows]))
+
+
+def train(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    steps: int,
+    start: int = 0,
+    dtype: torch.dtype = torch.float64,
+) -> list[float]:
+    """Take steps ``start`` to ``start + steps - 1``; the loss before each."""
+    losses = []
+    for i in range(start, start + steps):
+        optimizer.zero_grad()
+        loss = loss_at(model, i, dtype)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def parameters_of(model: nn.Module) -> list[Tensor]:
+    return [p.detach().clone() for p in model.parameters()]
+
+
+def same(a: list[Tensor], b: list[Tensor]) -> bool:
+    """Equal to the bit, dtype and shape included."""
+    pairs = zip(a, b, strict=True)
+    return all(x.dtype == y.dtype and x.shape == y.shape and x.equal(y) for x, y in pairs)

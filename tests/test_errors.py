@@ -1,0 +1,302 @@
+"""What is refused: one exception class, and a message that says what was given, what was expected
+and what to do."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import gdtuo
+from gdtuo import SGD, AdaGrad, Adam, GdtuoError, ModuleWrapper, RMSProp, Tower
+from tests.problem import make_model, train
+from tests.rules_table import ROWS
+
+ADAM = Adam(optimizer=SGD(1e-5))
+
+
+def parameters():
+    return list(make_model().parameters())
+
+
+def stepped(tower, gradients=True):
+    for p in tower.param_groups[0]["params"]:
+        p.grad = torch.ones_like(p) if gradients else None
+    tower.step()
+
+
+def loaded(tower, state):
+    tower.load_state_dict(state)
+
+
+def edited(**changes):
+    state = Tower(parameters(), ADAM).state_dict()
+    state["param_groups"][0] |= changes
+    return state
+
+
+def complex_parameter():
+    return nn.Parameter(torch.zeros(2, 3, dtype=torch.complex64))
+
+
+def sparse_step():
+    layer = nn.Embedding(4, 2, sparse=True)
+    tower = Tower(layer.parameters(), SGD())
+    layer(torch.tensor([1])).sum().backward()
+    tower.step()
+
+
+def after_a_failed_group():
+    tower = Tower(parameters(), SGD())
+    with pytest.raises(GdtuoError, match="is complex"):
+        tower.add_param_group({"params": [complex_parameter()]})
+    with pytest.raises(GdtuoError, match="'rate'"):
+        tower.add_param_group({"params": [nn.Parameter(torch.zeros(2))], "rate": 1.0})
+    return tower
+
+
+REFUSED = {
+    # Hyperparameters: what was given, its domain.
+    "beta 1.5": (
+        lambda: Adam(beta1=1.5),
+        r"Adam: beta1=1\.5 is outside its domain\. Give a number between 0 and 1, both excluded",
+    ),
+    "beta 1": (lambda: Adam(beta2=1), r"Adam: beta2=1\.0 is outside its domain\. Give"),
+    "beta 0": (lambda: Adam(beta2=0.0), r"Adam: beta2=0\.0 is outside its domain\. Give"),
+    "gamma": (lambda: RMSProp(gamma=-0.1), r"RMSProp: gamma=-0\.1 is outside its domain\. Give"),
+    "lr nan": (
+        lambda: SGD(math.nan),
+        r"SGD: lr=nan is outside its domain\. Give a finite number",
+    ),
+    "lr inf": (lambda: AdaGrad(math.inf), r"AdaGrad: lr=inf is outside its domain\. Give"),
+    "lr below 0 with a root": (
+        lambda: RMSProp(-0.1),
+        r"RMSProp: lr=-0\.1 is outside its domain\. Give a finite number, 0 or more",
+    ),
+    "momentum 1": (
+        lambda: SGD(momentum=1.0),
+        r"SGD: momentum=1\.0 .* Give a number between -1 and 1, both excluded",
+    ),
+    "eps below 0": (lambda: Adam(eps=-1e-8), r"Adam: eps=-1e-08 is outside .* Give .* 0 or more"),
+    "a text": (lambda: SGD("0.1"), r"SGD: lr='0\.1' is not a number\. Give a finite number"),
+    "None": (lambda: SGD(None), r"SGD: lr=None is not a number\. Give"),
+    "a flag": (lambda: SGD(True), r"SGD: lr=True is not a number\. Give"),
+    "a tensor": (lambda: SGD(torch.tensor(0.1)), r"SGD: lr=tensor\(0\.1.* is not a number\. Give"),
+    "an unknown name": (
+        lambda: Adam(alpha=0.1),
+        r"Adam: .*'alpha'.* Expected lr, beta1, beta2, eps, initial_second_moment, optimizer",
+    ),
+    "too many": (lambda: SGD(0.1, 0.2, 0.3), r"SGD: .*positional.* Expected lr, momentum"),
+    # The levels of a tower.
+    "no rule above": (
+        lambda: SGD(optimizer="SGD"),
+        r"SGD: optimizer='SGD' is not a rule\. Give one, such as gdtuo\.SGD\(1e-5\)",
+    ),
+    "a class above": (lambda: SGD(optimizer=SGD), r"SGD: optimizer=.*SGD.* is not a rule\. Give"),
+    "learn of an unknown name": (
+        lambda: Adam(optimizer=SGD(), learn=["beta3", "lr"]),
+        r"Adam: learn names 'beta3'\. Expected some of lr, beta1, beta2",
+    ),
+    "learn of a constant": (
+        lambda: Adam(optimizer=SGD(), learn=["eps"]),
+        r"Adam: learn names 'eps'\. Expected some of lr, beta1, beta2",
+    ),
+    "learn as a text": (
+        lambda: Adam(optimizer=SGD(), learn="lr"),
+        r"Adam: learn='lr' is a text\. Give \('lr',\)",
+    ),
+    "learn on the top rule": (
+        lambda: SGD(learn=("lr",)),
+        r"SGD: learn=\('lr',\) has no meaning on the top rule.*Leave it out, or give optimizer=",
+    ),
+    "learn nothing on the top rule": (
+        lambda: SGD(learn=()),
+        r"SGD: learn=\(\) has no meaning on the top rule",
+    ),
+    "learn against lr={...}": (
+        lambda: Adam(optimizer=SGD(lr={"lr": 0.1}), learn=["beta1"]),
+        r"Adam: learn=\('beta1',\), but the rule above gives step sizes for \('lr',\)\. Leave",
+    ),
+    "lr={...} of an unknown name": (
+        lambda: SGD(optimizer=SGD(lr={"mu": 0.1})),
+        r"SGD: the lr of the rule above names 'mu'\. Expected some of lr, momentum",
+    ),
+    "lr={...} with a bad value": (
+        lambda: SGD(lr={"lr": math.nan}),
+        r"SGD: lr\['lr'\]=nan is outside its domain\. Give a finite number",
+    ),
+    "lr={} empty": (lambda: SGD(lr={}), r"SGD: lr=\{\} gives no step size\. Use learn=\(\)"),
+    "lr={...} at level 0": (
+        lambda: Tower(parameters(), SGD(lr={"lr": 0.1})),
+        r"SGD\(\{lr: 0\.1\}\) has lr=\{\.\.\.\} at level 0.*Give it one step size",
+    ),
+    # What a tower is made of.
+    "a module for parameters": (
+        lambda: Tower(make_model(), ADAM),
+        r"Tower: the first argument is a Sequential\. Give .*gdtuo\.Tower\(model\.parameters\(\)",
+    ),
+    "a rule for parameters": (
+        lambda: Tower(ADAM, ADAM),
+        r"Tower: the first argument is a Adam\. Give parameters",
+    ),
+    "no rule": (
+        lambda: Tower(parameters(), 0.1),
+        r"Tower: rule=0\.1 is not a rule\. Give one, such as gdtuo\.Adam\(\) or gdtuo\.parse",
+    ),
+    "a rule's class": (lambda: Tower(parameters(), Adam), r"Tower: rule=.*Adam.* is not a rule"),
+    "a text for a rule": (
+        lambda: Tower(parameters(), "Adam / SGD"),
+        r"Tower: rule='Adam / SGD' is not a rule\. Give .*gdtuo\.parse",
+    ),
+    "no parameters": (
+        lambda: Tower([], ADAM),
+        r"Tower: no parameters\. Give model\.parameters\(\), or groups of them",
+    ),
+    "an exhausted generator": (lambda: Tower(iter(()), ADAM), r"Tower: no parameters\. Give"),
+    "complex parameters": (
+        lambda: Tower([complex_parameter()], ADAM),
+        r"Tower: a parameter of shape \(2, 3\) is complex\. Give real .*torch\.view_as_real",
+    ),
+    "an unknown key in a group": (
+        lambda: Tower([{"params": parameters(), "weight_decay": 0.1}], ADAM),
+        r"group gives 'weight_decay'\. Expected 'params' and, for Adam, any of lr, beta1, beta2",
+    ),
+    "a bad value in a group": (
+        lambda: Tower([{"params": parameters(), "beta1": 2.0}], ADAM),
+        r"Adam: beta1=2\.0 is outside its domain\. Give",
+    ),
+    "lr={...} in a group": (
+        lambda: Tower([{"params": parameters(), "lr": {"lr": 0.1}}], ADAM),
+        r"lr=\{.*Give",
+    ),
+    "a group that isn't there": (
+        lambda: Tower(parameters(), ADAM).hyperparameters(1),
+        r"hyperparameters: group=1, but there are 1\. Count from 0",
+    ),
+    # The published loop.
+    "a tower where a model is wanted": (
+        lambda: ModuleWrapper(Tower(parameters(), ADAM), ADAM),
+        r"ModuleWrapper: the first argument is a Tower\. Give a module: gdtuo\.ModuleWrapper\(mod",
+    ),
+    "a rule where a model is wanted": (
+        lambda: ModuleWrapper(ADAM, optimizer=ADAM),
+        r"ModuleWrapper: the first argument is a Adam\. Give a module",
+    ),
+    "a tower where a rule is wanted": (
+        lambda: ModuleWrapper(make_model(), optimizer=Tower(parameters(), ADAM)),
+        r"rule=Tower\(Adam / SGD\(1e-05\).* is not a rule\. Give one",
+    ),
+    # Gradients.
+    "parameters that have never had a gradient": (
+        lambda: stepped(Tower(parameters(), ADAM), gradients=False),
+        r"Tower\.step: no parameter has ever had a gradient\. Call loss\.backward\(\) first",
+    ),
+    "sparse gradients": (
+        sparse_step,
+        r"Tower\.step: a gradient is sparse\. Expected dense ones.*sparse=False",
+    ),
+    # States.
+    "the state of another tower": (
+        lambda: loaded(
+            Tower(parameters(), ADAM),
+            Tower(parameters(), Adam(optimizer=Adam())).state_dict(),
+        ),
+        r"(?s)state is that of another tower.*saved: Adam.*/ Adam.*here:.*/ SGD.*Build the tower",
+    ),
+    "the state of what learns other names": (
+        lambda: loaded(
+            Tower(parameters(), ADAM),
+            Tower(parameters(), Adam(optimizer=SGD(), learn=["lr"])).state_dict(),
+        ),
+        r"(?s)state is that of another tower.*saved: Adam\^\{lr\}.*here:.*\^\{lr,beta1,beta2\}",
+    ),
+    "the state of other constants": (
+        lambda: loaded(
+            Tower(parameters(), ADAM),
+            Tower(parameters(), Adam(eps=1e-4, optimizer=SGD())).state_dict(),
+        ),
+        r"(?s)state is that of another tower.*saved: .*eps=0\.0001.*here:.*eps=1e-08",
+    ),
+    "the state of another optimizer": (
+        lambda: loaded(Tower(parameters(), ADAM), torch.optim.Adam(parameters()).state_dict()),
+        r"not the state of a gdtuo\.Tower\. Load it where it was saved",
+    ),
+    "the state of other groups": (
+        lambda: loaded(
+            Tower(parameters(), ADAM),
+            Tower([{"params": parameters()[:1]}, {"params": parameters()[1:]}], ADAM).state_dict(),
+        ),
+        r"state has groups of \[1, 3\] parameters, this tower of \[4\]\. Build the tower",
+    ),
+    "something else": (
+        lambda: loaded(Tower(parameters(), ADAM), {"model": {}}),
+        r"The state has groups of \[\] parameters, this tower of \[4\]",
+    ),
+    "a newer format": (
+        lambda: loaded(Tower(parameters(), ADAM), edited(format=99)),
+        r"state has format 99; this version of gdtuo reads up to \d+\. Upgrade gdtuo",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name):
+    attempt, message = REFUSED[name]
+    with pytest.raises(GdtuoError, match=message) as caught:
+        attempt()
+    assert str(caught.value).rstrip().endswith((".", ")"))
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_it_is_a_value_error_and_the_only_one():
+    assert issubclass(GdtuoError, ValueError)
+    exported = [x for x in vars(gdtuo).values() if isinstance(x, type)]
+    assert [x for x in exported if issubclass(x, BaseException)] == [GdtuoError]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_every_hyperparameter_of_every_rule_has_a_domain(row):
+    for name in row.rule.specs:
+        for value in (math.nan, math.inf, -math.inf, "x"):
+            with pytest.raises(GdtuoError, match=f"{row.name}: {name}="):
+                row.rule(**{name: value})
+
+
+def test_a_refused_group_leaves_the_tower_as_it_was():
+    tower = after_a_failed_group()
+    assert len(tower.param_groups) == 1
+    stepped(tower)
+    assert len(tower.state) == 4
+
+
+def test_a_refused_state_leaves_the_tower_as_it_was():
+    models = make_model(), make_model()
+    tower, untouched = (Tower(model.parameters(), ADAM) for model in models)
+    for steps in (3, 3):
+        assert train(models[0], tower, steps) == train(models[1], untouched, steps)
+        for state in (Tower(parameters(), Adam(optimizer=Adam())).state_dict(), edited(format=99)):
+            with pytest.raises(GdtuoError):
+                tower.load_state_dict(state)
+
+
+def test_a_refused_step_leaves_the_parameters_as_they_were():
+    layer = nn.Embedding(4, 2, sparse=True)
+    dense = nn.Parameter(torch.ones(2))
+    tower = Tower([dense, *layer.parameters()], SGD())
+    start = layer.weight.detach().clone()
+    layer(torch.tensor([1])).sum().backward()
+    dense.grad = torch.ones(2)
+    with pytest.raises(GdtuoError, match="sparse"):
+        tower.step()
+    assert layer.weight.equal(start)
+    assert dense.equal(torch.ones(2))
+
+
+def test_what_is_not_an_error():
+    """Negative step sizes, whole numbers, names in any order and given twice, no momentum."""
+    assert SGD(-1).lr == -1.0
+    assert Adam(optimizer=SGD(), learn=["beta2", "lr", "lr"]).learn == ("lr", "beta2")
+    assert SGD(momentum=-0.5).momentum == -0.5
+    assert RMSProp(0).lr == 0.0
+    assert Adam(optimizer=SGD(lr={"lr": 0.1}), learn=["lr"]).learned == ("lr",)
+    stepped(Tower(nn.Parameter(torch.ones(2)), ADAM))

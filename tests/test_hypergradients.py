@@ -1,0 +1,66 @@
+"""The derivative of the loss with respect to every learned hyperparameter, at every level."""
+
+import pytest
+
+import gdtuo
+from tests.differences import check
+from tests.problem import make_model
+from tests.rules_table import ROWS, homogeneous, stacked
+
+
+def tower_of(rule):
+    model = make_model()
+    return model, gdtuo.Tower(model.parameters(), rule)
+
+
+@pytest.mark.parametrize("height", [1, 2, 3, 4])
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_rule_on_itself(row, height):
+    if not row.rule.elementwise and height > 1:
+        pytest.skip("not an upper level")
+    check(*tower_of(homogeneous(row.pronounced, height)))
+
+
+@pytest.mark.parametrize("position", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_rule_at_every_position_among_others(row, position):
+    if not row.rule.elementwise and position > 0:
+        pytest.skip("not an upper level")
+    rule = None
+    for i in range(4, -1, -1):
+        if i == position:
+            plain = row.pronounced
+        elif position == 0:  # Adam's hypergradients are so large that SGD above SGD explodes
+            plain = gdtuo.AdaGrad(0.002)
+        else:
+            plain = gdtuo.SGD(0.05 if i == 0 else 0.002, momentum=0.4)
+        rule = stacked(plain, rule)
+    check(*tower_of(rule))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Adam^lr(0.01) / SGD(0.001)",
+        "Adam^{beta1,beta2}(0.01, beta1=0.6, beta2=0.8) / SGD(0.01)",
+        "SGD^momentum(0.05, momentum=0.5) / AdaGrad(0.01)",
+        "SGD^{lr,momentum}(0.05) / SGD(0.01)",
+        "SGD(0.05, momentum=0.5) / SGD({lr: 0.01, momentum: 0.02})",
+        "SGD(0.05, momentum=0.5) / SGD({lr: 0.01, momentum: 0.02}, momentum=0.3) / SGD(0.01)",
+        "SGD(0.05, momentum=0.5) / SGD({lr: 0.01, momentum: 0.02}) / SGD({lr: 0.01}) / SGD(0.01)",
+        "RMSProp(0.01, gamma=0.7) / SGD({gamma: 0.1}) / Adam(0.001)",
+        "AdaGrad(0.05, initial_accumulator_value=0.02) / RMSProp(0.001, eps=1e-06) / SGD(0.01)",
+        "SGD(-0.01, momentum=-0.3) / SGD(-0.01) / SGD(0.01)",
+    ],
+)
+def test_particular_towers(text):
+    check(*tower_of(gdtuo.parse(text)))
+
+
+def test_a_level_that_is_frozen_cuts_the_tower_there():
+    model, tower = tower_of(gdtuo.parse("SGD(0.05) / SGD^{}(0.01) / SGD(0.01)"))
+    assert len(check(model, tower)) == 1
+    assert tower.hyperparameters()[1:] == [
+        {"lr": 0.01, "momentum": 0.0},
+        {"lr": 0.01, "momentum": 0.0},
+    ]

@@ -1,0 +1,147 @@
+"""Dtype, device and shape are kept; half precision has its state and arithmetic in float32."""
+
+import io
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import gdtuo
+from tests.problem import make_model, same, train
+from tests.rules_table import ROWS, homogeneous, stacked
+
+HALF = [torch.bfloat16, torch.float16]
+DTYPES = [torch.float64, torch.float32, *HALF]
+DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
+
+
+@pytest.mark.parametrize("height", [0, 2])
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_dtype_device_and_shape_are_kept(row, dtype, device, height):
+    shapes = [(3, 4), (5,), (), (2, 1, 3), (0, 4)]
+    params = [nn.Parameter(torch.randn(s).to(device, dtype)) for s in shapes]
+    before = [p.detach().clone() for p in params]
+    tower = gdtuo.Tower(params, homogeneous(row.pronounced, height))
+    for _ in range(4):
+        tower.zero_grad()
+        (0.1 * sum(p.double().square().sum() for p in params)).backward()
+        tower.step()
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    for p, shape, start in zip(params, shapes, before, strict=True):
+        assert (p.dtype, p.device.type, tuple(p.shape), p.is_leaf) == (dtype, device, shape, True)
+        assert not p.equal(start) or p.numel() == 0
+        state = dict(tower.state[p])
+        if height > 0:
+            assert state.pop("previous_gradient").dtype == dtype
+        assert state.pop("step") == 4
+        assert state.pop("is_kept") == (height > 0)
+        for value in state.values():
+            assert (value.dtype, value.device.type) == (wide, device)
+            assert value.shape == p.shape
+    group = {k: v for k, v in tower.param_groups[0].items() if k.startswith("level")}
+    tensors = [value for value in group.values() if isinstance(value, Tensor)]
+    assert {(x.dtype, x.device.type) for x in tensors} == {(wide, device)}
+
+
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_half_precision_learns_what_float32_learns(row, dtype):
+    """The same gradients, rounded once: then only the parameters differ."""
+    torch.manual_seed(0)
+    start = torch.randn(50).to(dtype)
+    low, high = nn.Parameter(start.clone()), nn.Parameter(start.float())
+    towers = [gdtuo.Tower([p], homogeneous(row.pronounced, 2)) for p in (low, high)]
+    for _ in range(6):
+        g = (0.1 * torch.randn(50)).to(dtype)
+        low.grad, high.grad = g, g.float()
+        for tower in towers:
+            tower.step()
+    assert towers[0].hyperparameters() == towers[1].hyperparameters()
+    for key, value in towers[1].state[high].items():
+        if isinstance(value, Tensor):
+            assert towers[0].state[low][key].float().equal(value)
+    assert not low.float().equal(high)
+    assert low.float().allclose(high, atol=0.1)
+
+
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+def test_loading_does_not_round_the_state_of_half_precision(dtype):
+    model = make_model(dtype)
+    tower = gdtuo.Tower(model.parameters(), gdtuo.Adam(0.02, optimizer=gdtuo.SGD(1e-4)))
+    train(model, tower, 5, dtype=dtype)
+    buffer = io.BytesIO()
+    torch.save(tower.state_dict(), buffer)
+    buffer.seek(0)
+    other = gdtuo.Tower(make_model(dtype).parameters(), tower.rule)
+    other.load_state_dict(torch.load(buffer, weights_only=True))
+    rounded = 0
+    for a, b in zip(tower.state.values(), other.state.values(), strict=True):
+        assert a.keys() == b.keys()
+        tensors = [k for k in a if isinstance(a[k], Tensor)]
+        assert same([a[k] for k in tensors], [b[k] for k in tensors])
+        rounded += not a["exp_avg_sq"].to(dtype).float().equal(a["exp_avg_sq"])
+    assert rounded  # the state does have digits that the parameters' dtype has not
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_group_of_mixed_dtypes(row, first):
+    """In any order, and to the bit after a break."""
+    mixture = [torch.float32, torch.float64, torch.bfloat16]
+    mixture = mixture[first:] + mixture[:first]
+
+    def make():
+        torch.manual_seed(0)
+        params = [nn.Parameter(torch.randn(4).to(dtype)) for dtype in mixture]
+        return params, gdtuo.Tower(params, homogeneous(row.pronounced, 2))
+
+    def go(params, tower, steps):
+        for _ in range(steps):
+            tower.zero_grad()
+            (0.1 * sum(p.double().square().sum() for p in params)).backward()
+            tower.step()
+
+    params, tower = make()
+    go(params, tower, 4)
+    again, other = make()
+    other.load_state_dict(tower.state_dict())
+    with torch.no_grad():
+        for p, q in zip(again, params, strict=True):
+            p.copy_(q)
+    go(params, tower, 4)
+    go(again, other, 4)
+    assert [p.dtype for p in params] == mixture
+    assert all(p.isfinite().all() for p in params)
+    assert same(params, again)
+    assert tower.hyperparameters() == other.hyperparameters()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_the_default_dtype_plays_no_part(row):
+    values = []
+    for default in (torch.float32, torch.float64):
+        torch.set_default_dtype(default)
+        model = make_model()
+        tower = gdtuo.Tower(model.parameters(), homogeneous(row.pronounced, 2))
+        values.append((train(model, tower, 5), tower.hyperparameters()))
+    assert values[0] == values[1]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_weight_that_is_never_used_makes_no_nan(row):
+    """Its second moment decays to 0, where the root has an infinite derivative."""
+    used, unused = (nn.Parameter(torch.ones(2)) for _ in range(2))
+    rule = stacked(row.pronounced, gdtuo.SGD(1e-6))
+    tower = gdtuo.Tower([used, unused], rule)
+    for key, value in tower.state[unused].items():
+        if isinstance(value, Tensor):
+            tower.state[unused][key] = torch.zeros_like(value)
+    for _ in range(5):
+        tower.zero_grad()
+        (used.square().sum() + 0 * unused.sum()).backward()
+        tower.step()
+    assert unused.equal(torch.ones(2))
+    assert used.isfinite().all()
+    assert all(abs(value) < 10 for value in tower.hyperparameters()[0].values())
