@@ -123,9 +123,7 @@ def difference(found: Record, recorded: Record, seeds: list[Record]) -> str | No
         return f"{found.status} ({found.message}), recorded {recorded.status}"
     if same_bits(found, recorded):
         unequal = [
-            name
-            for name in REPEATED
-            if not _covers(getattr(found, name), getattr(recorded, name))
+            name for name in REPEATED if not _covers(getattr(found, name), getattr(recorded, name))
         ]
         return f"not equal to the bit: {', '.join(unequal)}" if unequal else None
     if found.final is None:

@@ -1,10 +1,6 @@
 """Gradient Descent: The Ultimate Optimizer (Chandra et al., NeurIPS 2022) for PyTorch."""
 
 from gdtuo.errors import GdtuoError as GdtuoError
-from gdtuo.further_rules import AdamW as AdamW
-from gdtuo.further_rules import Lion as Lion
-from gdtuo.further_rules import Muon as Muon
-from gdtuo.further_rules import NAdam as NAdam
 from gdtuo.history import History as History
 from gdtuo.hyperparameters import Coordinates as Coordinates
 from gdtuo.hyperparameters import Domain as Domain

@@ -47,7 +47,7 @@ class Cell:
             state = self.level.rule.init(tensor.detach().to(dtype))
             if self.level.learned:
                 state["previous_gradient"] = torch.zeros_like(tensor)
-                if self.level.rule.reads_w:
+                if "w" in self.level.rule.inputs:
                     state["previous_parameter"] = torch.zeros_like(tensor)
             numbers = {"step": 0, "is_kept": 0}
             store |= {self.prefix + key: value for key, value in (state | numbers).items()}
@@ -65,12 +65,12 @@ class Cell:
 
     def previous(self, lr_factor: float = 1.0) -> Inputs:
         """The inputs of the last update."""
-        w = self._read("previous_parameter") if self.level.rule.reads_w else None
+        w = self._read("previous_parameter") if "w" in self.level.rule.inputs else None
         return Inputs(self._read("previous_gradient"), self.state(), self.steps, w, lr_factor)
 
     def next(self, g: Tensor, state: State, lr_factor: float = 1.0) -> Inputs:
         """The inputs of the update to come."""
-        w = self.join(self.tensors, copy=True) if self.level.rule.reads_w else None
+        w = self.join(self.tensors, copy=True) if "w" in self.level.rule.inputs else None
         return Inputs(g, state, self.steps + 1, w, lr_factor)
 
     def save(self, inputs: Inputs, state_after: State) -> None:
@@ -118,15 +118,8 @@ class Cell:
         return [p.view(t.shape) for p, t in zip(pieces, self.tensors, strict=True)]
 
     def _read(self, key: str) -> Tensor:
-        parts = [store[self.prefix + key] for store in self.stores]
-        if key in self.level.scalar_keys and len(parts) > 1:
-            pairs = zip(parts, self.tensors, strict=True)
-            parts = [part.expand(tensor.numel()) for part, tensor in pairs]
-        return self.join(parts)
+        return self.join([store[self.prefix + key] for store in self.stores])
 
     def _write(self, key: str, whole: Tensor) -> None:
-        pieces = self.split(whole)
-        if key in self.level.scalar_keys and len(pieces) > 1:
-            pieces = [piece.reshape(-1)[0] for piece in pieces]
-        for store, piece in zip(self.stores, pieces, strict=True):
+        for store, piece in zip(self.stores, self.split(whole), strict=True):
             store[self.prefix + key] = piece

@@ -41,7 +41,6 @@ class Level:
     constant: tuple[str, ...]
     lr_for: tuple[str, ...] | None  #: the entries beneath, one for each of an lr given by name
     state_keys: tuple[str, ...]
-    scalar_keys: tuple[str, ...]  #: those of which a tensor has one number
 
     def size(self, name: str) -> int:
         return len(self.lr_for) if name == "lr" and self.lr_for is not None else 1
@@ -104,13 +103,13 @@ def levels_of(rule: Rule) -> tuple[Level, ...]:
     for each in rule.levels:
         constant = tuple(name for name in each.hyperparameters if name not in each.learned)
         lr_for = levels[-1].entries() if levels and each.lr_by_name is not None else None
-        levels.append(Level(each, each.learned, constant, lr_for, *_state_keys(each)))
+        levels.append(Level(each, each.learned, constant, lr_for, _state_keys(each)))
     return tuple(levels)
 
 
-def _state_keys(rule: Rule) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names in the state of ``rule``, and which are scalars, by a trial of `Rule.init`."""
-    w = torch.zeros(3) if rule.elementwise else torch.zeros(3, 2)
+def _state_keys(rule: Rule) -> tuple[str, ...]:
+    """The names in the state of ``rule``, from a trial of its `Rule.init`."""
+    w = torch.zeros(3)
     state = rule.init(w)
     taken = RESERVED & set(state)
     if taken:
@@ -118,12 +117,12 @@ def _state_keys(rule: Rule) -> tuple[tuple[str, ...], tuple[str, ...]]:
             f"{type(rule).__name__}.init returns {', '.join(sorted(taken))}, names that a tower "
             "keeps for itself. Choose others."
         )
-    if any(value.shape not in (w.shape, ()) for value in state.values()):
+    if rule.elementwise and any(value.shape != w.shape for value in state.values()):
         raise GdtuoError(
-            f"{type(rule).__name__}.init returns a state of another shape than the tensor's. Make "
-            "it zeros_like(w) or the like, or one number of shape ()."
+            f"{type(rule).__name__} is elementwise, but its init returns a state of another shape "
+            "than the tensor's. Make it zeros_like(w) or the like, or elementwise = False."
         )
-    return tuple(state), tuple(key for key, value in state.items() if value.dim() == 0)
+    return tuple(state)
 
 
 def structure(levels: Sequence[Level]) -> str:
@@ -167,7 +166,7 @@ def update(level: Level, learned: Tensor, constant: Tensor, inputs: Inputs) -> t
     further: dict[str, Tensor] = {}
     if "t" in level.rule.inputs:
         further["t"] = torch.full((), inputs.t, dtype=dtype, device=g.device)
-    if level.rule.reads_w:
+    if "w" in level.rule.inputs:
         assert inputs.w is not None  # the tower keeps it for such a rule
         further["w"] = inputs.w.to(dtype)
     h = level.values(learned, constant, inputs.lr_factor)

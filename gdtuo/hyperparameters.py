@@ -37,36 +37,31 @@ class Coordinates:
 
     Args:
         name: what a rule's ``coordinates={...}`` and its text call it.
-        domain: the values that have a coordinate.
         encode: a float in the hyperparameter's own units to its coordinate, increasing.
         decode: the differentiable inverse, on tensors.
+        domain: the values that have a coordinate.
     """
 
     name: str
-    domain: Domain
     encode: Callable[[float], float]
     decode: Callable[[Tensor], Tensor]
+    domain: Domain = finite
 
 
 # The paper's choices (section 3.1 and appendix), and two of the field's.
-raw = Coordinates("raw", finite, lambda value: value, lambda x: x)
-square_root = Coordinates("square_root", non_negative, math.sqrt, lambda x: x * x)
+raw = Coordinates("raw", lambda value: value, lambda x: x)
+square_root = Coordinates("square_root", math.sqrt, lambda x: x * x, non_negative)
 logistic = Coordinates(
-    "logistic",
-    unit_interval,
-    lambda value: math.atanh(2.0 * value - 1.0),
-    lambda x: (x.tanh() + 1.0) / 2.0,
+    "logistic", lambda v: math.atanh(2.0 * v - 1.0), lambda x: (x.tanh() + 1.0) / 2.0, unit_interval
 )
-log = Coordinates("log", positive, math.log, lambda x: x.exp())
+log = Coordinates("log", math.log, lambda x: x.exp(), positive)
 logit = Coordinates(
-    "logit", unit_interval, lambda value: math.log(value / (1.0 - value)), lambda x: x.sigmoid()
+    "logit", lambda v: math.log(v / (1.0 - v)), lambda x: x.sigmoid(), unit_interval
 )
 COORDINATES = {each.name: each for each in (raw, square_root, logistic, log, logit)}
 
 
-switch = Domain("True or False", lambda v: v in (0.0, 1.0))
-
-Learned = Literal["by default", "unless 0", "when named", "never"]
+Learned = Literal["by default", "unless 0", "when named"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +71,6 @@ class Hyperparameter:
     domain: Domain
     coordinates: Coordinates
     learned: Learned | None  # None: a constant of the rule, which is no hyperparameter
-    why_never: str = ""
 
 
 def hyperparameter(
@@ -85,8 +79,6 @@ def hyperparameter(
     domain: Domain = finite,
     coordinates: Coordinates = raw,
     learned: Learned = "by default",
-    why_never: str = "",
-    kw_only: bool = False,
 ) -> Any:
     """Declare a hyperparameter in the body of a `Rule`.
 
@@ -95,10 +87,7 @@ def hyperparameter(
         domain: the values it may start at.
         coordinates: what the level above steps; ``raw``, ``square_root``, ``logistic``, or yours.
         learned: whether a level above learns it when ``learn=`` says nothing: ``"by default"``,
-            ``"unless 0"`` (0 switches it off, like ``momentum``) or ``"when named"``; ``"never"``
-            for one without a useful derivative, which is refused even when named.
-        why_never: what that refusal says.
-        kw_only: whether it can be given by name alone.
+            ``"unless 0"`` (0 switches it off, like ``momentum``) or ``"when named"``.
 
     Example:
         >>> import gdtuo
@@ -109,23 +98,18 @@ def hyperparameter(
         >>> print(Plain(0.5, optimizer=gdtuo.SGD(1e-3)))
         Plain(0.5) / SGD(0.001)
     """
-    spec = Hyperparameter(domain, coordinates, learned, why_never)
-    return dataclasses.field(default=default, kw_only=kw_only, metadata={"spec": spec})
+    spec = Hyperparameter(domain, coordinates, learned)
+    return dataclasses.field(default=default, metadata={"spec": spec})
 
 
 def constant(default: float, *, domain: Domain = non_negative) -> Any:
-    """Declare a keyword-only number of a `Rule` that no level learns, such as ``eps``; or a switch,
-    by a default of True or False."""
-    spec = Hyperparameter(switch if isinstance(default, bool) else domain, raw, None)
+    """Declare a keyword-only number of a `Rule` that no level learns, such as ``eps``."""
+    spec = Hyperparameter(domain, raw, None)
     return dataclasses.field(default=default, kw_only=True, metadata={"spec": spec})
 
 
 def checked(owner: str, name: str, spec: Hyperparameter, value: object) -> float:
     """Return ``value`` as a float, or raise `GdtuoError` if it is not in the domain of ``name``."""
-    if spec.domain is switch:
-        if not isinstance(value, bool):
-            raise GdtuoError(f"{owner}: {name}={value!r} is no switch. Give True or False.")
-        return value
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise GdtuoError(f"{owner}: {name}={value!r} is not a number. Give {spec.domain.text}.")
     if not spec.domain.contains(float(value)):

@@ -76,17 +76,8 @@ class Rule:
     specs: ClassVar[dict[str, Hyperparameter]]
     inputs: ClassVar[frozenset[str]]  #: which of ``t`` and ``w`` `update` asks for
 
-    @property
-    def reads_w(self) -> bool:
-        """Whether the tower must keep ``w`` for `update`: if it asks for it. A rule that needs it
-        only at some values of its hyperparameters says so here."""
-        return "w" in self.inputs
-
     def init(self, w: Tensor) -> State:
-        """Return the state of one tensor before its first update; by default there is none.
-
-        Tensors of the shape of ``w``, or of shape () for one number a tensor.
-        """
+        """Return the state of one tensor before its first update; by default there is none."""
         return {}
 
     def update(self, *args: Any, **kwargs: Any) -> tuple[Tensor, State]:
@@ -204,7 +195,6 @@ class Rule:
                     "learns. Leave it out, or give optimizer=, the rule that learns."
                 )
             _expect_known(owner, "learn", learn, hyperparameters)
-            self._refuse_never(owner, learn)
             if per_name is not None and set(per_name) != set(learn):
                 raise GdtuoError(
                     f"{owner}: learn={learn!r}, but the rule above gives step sizes for "
@@ -213,18 +203,10 @@ class Rule:
             object.__setattr__(self, "learn", tuple(n for n in hyperparameters if n in learn))
         if per_name is not None:
             _expect_known(owner, "the lr of the rule above", per_name, hyperparameters)
-            self._refuse_never(owner, per_name)
-
-    def _refuse_never(self, owner: str, names: Iterable[str]) -> None:
-        for name in names:
-            if self.specs[name].learned == "never":
-                raise GdtuoError(
-                    f"{owner}: {name} can't be learned: {self.specs[name].why_never}. Leave it out."
-                )
 
     @property
     def hyperparameters(self) -> tuple[str, ...]:
-        """The names of all that is no constant of the rule, as declared."""
+        """The names that a level above could learn, as declared."""
         return tuple(name for name, spec in self.specs.items() if spec.learned is not None)
 
     def coordinates_of(self, name: str) -> Coordinates:

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from gdtuo.hyperparameters import (
     constant,
-    finite,
     hyperparameter,
     logistic,
     non_negative,
@@ -31,18 +30,14 @@ class SGD(Rule):
 
     Equations, with alpha = ``lr`` and mu = ``momentum``::
 
-        g <- g + weight_decay w
-        b <- mu b + (1 - dampening) g      (b starts as g; without momentum b = g, and none is kept)
-        w <- w - alpha b                   (nesterov: w - alpha (g + mu b))
+        b <- mu b + g          (b starts at 0; without momentum b = g and nothing is kept)
+        w <- w - alpha b
 
     Args:
         lr: step size, raw coordinates, any finite number; negative too. As an upper level also a
             mapping from the hyperparameters beneath to a step size for each.
         momentum: raw coordinates, between -1 and 1. One that starts at 0 is off: it is learned, and
             its buffer kept, only when ``learn`` or the ``lr={...}`` above names it.
-        weight_decay: L2 penalty, raw coordinates, 0 or more; learned when named. On the training
-            loss it only shrinks: learn it on held-out gradients (``cotangents`` of `Tower.step`).
-        dampening, nesterov: as in torch; they need a momentum.
         optimizer, learn: see `Rule`.
 
     Raises:
@@ -56,33 +51,19 @@ class SGD(Rule):
 
     lr: float = hyperparameter(0.01)
     momentum: float = hyperparameter(0.0, domain=stable_momentum, learned="unless 0")
-    weight_decay: float = hyperparameter(
-        0.0, domain=non_negative, learned="when named", kw_only=True
-    )
-    dampening: float = constant(0.0, domain=finite)
-    nesterov: bool = constant(False)
 
     elementwise: ClassVar[bool] = True
-
-    @property
-    def reads_w(self) -> bool:
-        return self.weight_decay != 0 or "weight_decay" in self.learned
 
     def init(self, w: Tensor) -> State:
         if self.momentum == 0 and "momentum" not in self.learned:
             return {}
         return {"momentum_buffer": torch.zeros_like(w)}
 
-    def update(
-        self, g: Tensor, state: State, h: Values, t: Tensor, w: Tensor | None = None
-    ) -> tuple[Tensor, State]:
-        if w is not None:
-            g = g + h.weight_decay * w
+    def update(self, g: Tensor, state: State, h: Values) -> tuple[Tensor, State]:
         if "momentum_buffer" not in state:
             return h.lr * g, {}
-        damped = g if self.dampening == 0 else g * (1.0 - self.dampening * (t > 1))
-        b = h.momentum * state["momentum_buffer"] + damped
-        return h.lr * (g + h.momentum * b if self.nesterov else b), {"momentum_buffer": b}
+        b = h.momentum * state["momentum_buffer"] + g
+        return h.lr * b, {"momentum_buffer": b}
 
 
 class AdaGrad(Rule):

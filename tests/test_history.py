@@ -127,7 +127,7 @@ def test_a_group_added_in_mid_training(per):
     optimizer = gdtuo.Tower(model[0].parameters(), gdtuo.parse("SGD(0.1) / SGD(1e-3)"), per=per)
     history = History(optimizer)
     train(model, optimizer, 3)
-    own = {"rule": gdtuo.parse("RMSProp / SGD(1e-5)")} if per == "group" else {"weight_decay": 0.1}
+    own = {"rule": gdtuo.parse("RMSProp / SGD(1e-5)")} if per == "group" else {}
     optimizer.add_param_group({"params": model[2].parameters(), **own})
     train(model, optimizer, 2, start=3)
     frame = history.to_frame()

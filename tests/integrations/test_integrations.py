@@ -174,19 +174,6 @@ def test_hugging_face_trainer(run):
     assert_same(tower.state_dict(), torch.load(again / "optimizer.pt"))
     assert_same(*(torch.load(path / "scheduler.pt") for path in (once, again)))
 
-    page = 'optimizer_cls_and_kwargs=(gdtuo.Tower, {"rule": rule, "per": "tower"})'
-    assert page in TEXT
-    names["rule"], trainer.args.weight_decay = tower.rule, 0.1
-    kwargs = eval(f"dict({page})", names)
-    trainer = transformers.Trainer(
-        model, trainer.args, train_dataset=trainer.train_dataset, **kwargs
-    )
-    trainer.train()
-    tower = trainer.optimizer.optimizer
-    decayed, bare = (tower.hyperparameters(group=i)[0] for i in range(2))
-    assert [each["weight_decay"] for each in (decayed, bare)] == [pytest.approx(0.1), 0.0]
-    assert decayed["lr"] == bare["lr"] != pytest.approx(1e-4)
-
 
 def test_distributed_checkpoint(run):
     names = run("torch.distributed.checkpoint")
