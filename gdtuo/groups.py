@@ -88,6 +88,16 @@ def is_followed(group: Group) -> bool:
     return bool(constant.device == device(group) and constant.dtype == precision(group))
 
 
+def check_alike(groups: list[Group], saved: list[Group]) -> None:
+    """Raise `GdtuoError` unless ``saved`` has the same numbers of parameters in its groups."""
+    ours, theirs = ([len(group["params"]) for group in every] for every in (groups, saved))
+    if ours != theirs:
+        raise GdtuoError(
+            f"The state has groups of {theirs} parameters, this tower of {ours}. Build the tower "
+            "from the same model, with the same groups."
+        )
+
+
 def copies(group: Group, per: Granularity) -> list[int | slice | None]:
     """For each parameter, the copies of the hyperparameters it goes by; None: there is one."""
     if per == "tensor":

@@ -83,9 +83,20 @@ class Learner:
         everything = (1 << len(self.levels[i].learned)) - 1
         return bool(self.store[f"level{i}.frozen"] != everything)
 
+    def check_learned(self, i: int, names: Iterable[str]) -> None:
+        """Raise `GdtuoError` unless level i is there and all of ``names`` are learned at it."""
+        learned = self.levels[i].learned if 0 <= i < len(self.levels) else ()
+        unknown = set(names) - set(learned)
+        if unknown or not learned:
+            raise GdtuoError(
+                f"Level {i} of {self.levels[0].rule} learns {', '.join(learned) or 'nothing'}, not "
+                f"{', '.join(sorted(unknown)) or 'anything that could be frozen'}. Name "
+                "hyperparameters that are learned, and a level beneath the top."
+            )
+
     def freeze(self, i: int, names: Iterable[str], frozen: bool) -> None:
-        """Stop or go on learning ``names`` of level i."""
-        for name in names:
+        """Stop or go on learning ``names`` of level i, or all that are learned there."""
+        for name in names or self.levels[i].learned:
             bit = 1 << self.levels[i].learned.index(name)
             bits = self.store[f"level{i}.frozen"]
             self.store[f"level{i}.frozen"] = bits | bit if frozen else bits & ~bit

@@ -313,19 +313,11 @@ class Tower(torch.optim.Optimizer):
         self, names: tuple[str, ...], level: int, group: int | None, frozen: bool
     ) -> None:
         chosen = range(len(self.param_groups)) if group is None else [group]
+        learners = [self._readable(i) for i in chosen]
+        for learner in learners:  # all are asked before any changes
+            learner.check_learned(level, names)
         for i in chosen:
-            levels = self._readable(i).levels
-            learned = levels[level].learned if 0 <= level < len(levels) else ()
-            unknown = set(names) - set(learned)
-            if unknown or not learned:
-                raise GdtuoError(
-                    f"Level {level} of {levels[0].rule} learns {', '.join(learned) or 'nothing'}, "
-                    f"not {', '.join(sorted(unknown)) or 'anything that could be frozen'}. Name "
-                    "hyperparameters that are learned, and a level beneath the top."
-                )
-        for i in chosen:
-            learner = self._learner(i)
-            learner.freeze(level, names or learner.levels[level].learned, frozen)
+            self._learner(i).freeze(level, names, frozen)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from ``state_dict``, to the bit: its values replace the initial ones given here.
@@ -333,7 +325,11 @@ class Tower(torch.optim.Optimizer):
         Raises:
             GdtuoError: it is the state of another tower, or of a later version of this package.
         """
-        self._check_state(state_dict)
+        groups.check_alike(self.param_groups, state_dict.get("param_groups", []))
+        for levels, group, saved in zip(
+            self._levels, self.param_groups, state_dict["param_groups"], strict=True
+        ):
+            Learner(levels, group).check_state(saved)
         super().load_state_dict(state_dict)
         # torch has cast the state to the parameters' dtype; half precision loses digits by that.
         saved_ids = [i for group in state_dict["param_groups"] for i in group["params"]]
@@ -357,17 +353,6 @@ class Tower(torch.optim.Optimizer):
             for key, value in group.items():
                 if key.startswith("level") and isinstance(value, Tensor):
                     group[key] = value.to(dtype=dtype, device=device)
-
-    def _check_state(self, state_dict: dict[str, Any]) -> None:
-        saved = state_dict.get("param_groups", [])
-        sizes = [[len(group["params"]) for group in every] for every in (saved, self.param_groups)]
-        if sizes[0] != sizes[1]:
-            raise GdtuoError(
-                f"The state has groups of {sizes[0]} parameters, this tower of {sizes[1]}. "
-                "Build the tower from the same model, with the same groups."
-            )
-        for levels, group, theirs in zip(self._levels, self.param_groups, saved, strict=True):
-            Learner(levels, group).check_state(theirs)
 
     def __getstate__(self) -> dict[str, Any]:
         own = ("rule", "per", "maximize", "safeguards", "_levels")

@@ -149,7 +149,7 @@ def test_accelerate(run):
 
 
 def test_hugging_face_trainer(run):
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    pytest.importorskip("transformers", reason="transformers is not installed")
     pytest.importorskip("accelerate", reason="Accelerate is not installed")
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     names = run("Hugging Face Trainer")
