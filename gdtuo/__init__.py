@@ -1,13 +1,17 @@
 """Gradient Descent: The Ultimate Optimizer (Chandra et al., NeurIPS 2022) for PyTorch."""
 
 from gdtuo.errors import GdtuoError as GdtuoError
+from gdtuo.history import History as History
 from gdtuo.hyperparameters import Coordinates as Coordinates
 from gdtuo.hyperparameters import Domain as Domain
 from gdtuo.hyperparameters import constant as constant
 from gdtuo.hyperparameters import finite as finite
 from gdtuo.hyperparameters import hyperparameter as hyperparameter
+from gdtuo.hyperparameters import log as log
 from gdtuo.hyperparameters import logistic as logistic
+from gdtuo.hyperparameters import logit as logit
 from gdtuo.hyperparameters import non_negative as non_negative
+from gdtuo.hyperparameters import positive as positive
 from gdtuo.hyperparameters import raw as raw
 from gdtuo.hyperparameters import square_root as square_root
 from gdtuo.hyperparameters import stable_momentum as stable_momentum
@@ -21,6 +25,7 @@ from gdtuo.rules import SGD as SGD
 from gdtuo.rules import AdaGrad as AdaGrad
 from gdtuo.rules import Adam as Adam
 from gdtuo.rules import RMSProp as RMSProp
+from gdtuo.safeguards import Safeguards as Safeguards
 from gdtuo.tower import Tower as Tower
 
 __version__ = "0.1.0"

@@ -30,6 +30,17 @@ class Cell:
     tensors: list[Tensor]
     stores: list[Store]
     prefix: str = ""
+    copies: int | slice | None = None  #: which copies of the hyperparameters; None: there is one
+
+    def of(self, coordinates: Tensor) -> Tensor:
+        """The part of ``coordinates``, one row for each hyperparameter, that these tensors go by:
+        a view, whose rows broadcast against a tensor."""
+        if self.copies is None:
+            return coordinates
+        part = coordinates[:, self.copies]
+        if isinstance(self.copies, slice):  # one copy for each element
+            part = part.view(len(part), *self.tensors[0].shape)
+        return part
 
     def initialize(self, dtype: torch.dtype) -> None:
         for tensor, store in zip(self.tensors, self.stores, strict=True):

@@ -58,7 +58,7 @@ class Level:
         """The coordinates at which ``names`` start, as one vector."""
         values: list[float] = []
         for name in names:
-            encode = self.rule.specs[name].coordinates.encode
+            encode = self.rule.coordinates_of(name).encode
             by_name = self.rule.lr_by_name if name == "lr" else None
             if by_name is None:
                 values.append(encode(getattr(self.rule, name)))
@@ -67,15 +67,31 @@ class Level:
                 values += [encode(by_name[name]) for name in beneath]
         return torch.tensor(values, dtype=dtype, device=device)
 
+    def bounded(self, learned: Tensor) -> Tensor:
+        """The learned coordinates, those beyond their bounds brought back to them."""
+        bounds = dict(self.rule.bounds or ())
+        if not bounds.keys() & set(self.learned):
+            return learned
+        rows = []
+        for name, row in self.split(self.learned, learned).items():
+            if name in bounds:
+                encode = self.rule.coordinates_of(name).encode
+                row = row.clamp(*map(encode, bounds[name]))
+            rows.append(row)
+        return torch.stack(rows) if self.lr_for is None else torch.cat(rows)
+
+    def split(self, names: Sequence[str], vector: Tensor) -> dict[str, Tensor]:
+        """The rows of ``vector`` by name. A step size for each entry beneath keeps its dimension,
+        and then all do; otherwise scalars of shape () broadcast against everything."""
+        if self.lr_for is None:
+            return dict(zip(names, vector.unbind(), strict=True))
+        rows = torch.split(vector, [self.size(name) for name in names])
+        return dict(zip(names, rows, strict=True))
+
     def values(self, learned: Tensor, constant: Tensor, lr_factor: float = 1.0) -> Values:
         """Decode both vectors; ``lr_factor`` is what a schedule makes of the step size."""
-        h: dict[str, Tensor] = {}
-        for names, vector in ((self.learned, learned), (self.constant, constant)):
-            sizes = [self.size(name) for name in names]
-            # Scalars of shape () broadcast against everything; one vector is never split in Python.
-            parts = vector.unbind() if set(sizes) <= {1} else torch.split(vector, sizes)
-            for name, part in zip(names, parts, strict=True):
-                h[name] = self.rule.specs[name].coordinates.decode(part)
+        rows = self.split(self.learned, learned) | self.split(self.constant, constant)
+        h = {name: self.rule.coordinates_of(name).decode(row) for name, row in rows.items()}
         if lr_factor != 1.0:
             h["lr"] = h["lr"] * lr_factor
         return Values(**h)

@@ -14,29 +14,6 @@ from gdtuo.errors import GdtuoError
 
 
 @dataclasses.dataclass(frozen=True)
-class Coordinates:
-    """A change of variables, ``value = decode(x)``: the level above steps x, updates read value.
-
-    Args:
-        name: how messages call it.
-        encode: a float in the hyperparameter's own units to its coordinate.
-        decode: the differentiable inverse, on tensors.
-    """
-
-    name: str
-    encode: Callable[[float], float]
-    decode: Callable[[Tensor], Tensor]
-
-
-# The paper's choices (section 3.1 and appendix): a step size of the level above acts in these.
-raw = Coordinates("raw", lambda value: value, lambda x: x)
-square_root = Coordinates("square root", math.sqrt, lambda x: x * x)
-logistic = Coordinates(
-    "logistic", lambda value: math.atanh(2.0 * value - 1.0), lambda x: (x.tanh() + 1.0) / 2.0
-)
-
-
-@dataclasses.dataclass(frozen=True)
 class Domain:
     """The numbers that a hyperparameter may start at. What is learned later is not held to it."""
 
@@ -45,9 +22,44 @@ class Domain:
 
 
 finite = Domain("a finite number", math.isfinite)
+positive = Domain("a finite number above 0", lambda v: math.isfinite(v) and v > 0.0)
 non_negative = Domain("a finite number, 0 or more", lambda v: math.isfinite(v) and v >= 0.0)
 unit_interval = Domain("a number between 0 and 1, both excluded", lambda v: 0.0 < v < 1.0)
 stable_momentum = Domain("a number between -1 and 1, both excluded", lambda v: -1.0 < v < 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Coordinates:
+    """A change of variables, ``value = decode(x)``: the level above steps x, updates read value.
+
+    The step size of the level above acts on x. With ``log``, a step of 0.1 changes the value by a
+    tenth of itself, whatever it is, and it can't turn negative; with ``raw``, by 0.1.
+
+    Args:
+        name: what a rule's ``coordinates={...}`` and its text call it.
+        encode: a float in the hyperparameter's own units to its coordinate, increasing.
+        decode: the differentiable inverse, on tensors.
+        domain: the values that have a coordinate.
+    """
+
+    name: str
+    encode: Callable[[float], float]
+    decode: Callable[[Tensor], Tensor]
+    domain: Domain = finite
+
+
+# The paper's choices (section 3.1 and appendix), and two of the field's.
+raw = Coordinates("raw", lambda value: value, lambda x: x)
+square_root = Coordinates("square_root", math.sqrt, lambda x: x * x, non_negative)
+logistic = Coordinates(
+    "logistic", lambda v: math.atanh(2.0 * v - 1.0), lambda x: (x.tanh() + 1.0) / 2.0, unit_interval
+)
+log = Coordinates("log", math.log, lambda x: x.exp(), positive)
+logit = Coordinates(
+    "logit", lambda v: math.log(v / (1.0 - v)), lambda x: x.sigmoid(), unit_interval
+)
+COORDINATES = {each.name: each for each in (raw, square_root, logistic, log, logit)}
+
 
 Learned = Literal["by default", "unless 0", "when named"]
 
@@ -58,7 +70,7 @@ class Hyperparameter:
 
     domain: Domain
     coordinates: Coordinates
-    learned: Learned | None  # None: a constant of the rule, which no level can learn
+    learned: Learned | None  # None: a constant of the rule, which is no hyperparameter
 
 
 def hyperparameter(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -13,6 +13,11 @@ from torch import Tensor
 from gdtuo.cell import Cell, Store
 from gdtuo.core import Inputs, Level, pull_back, structure, update
 from gdtuo.errors import GdtuoError
+from gdtuo.safeguards import NO_SAFEGUARDS, Safeguards
+
+# For each part of a group that has hyperparameters of its own: its columns, and its shape if these
+# are more than one.
+Parts = dict[Any, tuple[int | slice, torch.Size | None]]
 
 FORMAT = 1  # of a tower's state; a change that older states can't be read with adds 1
 
@@ -23,57 +28,129 @@ class Learner:
 
     All that changes is in ``store``, a plain dictionary of tensors and numbers (a parameter group
     of the optimizer, so that it is saved with it): ``level{i}.learned`` and ``level{i}.constant``,
-    the coordinates of level i's hyperparameters, and from level 1 up what a `Cell` keeps.
+    the coordinates of level i's hyperparameters, ``level{i}.hypergradient`` of the learned ones,
+    ``level{i}.frozen``, a bit for each learned name, and from level 1 up what a `Cell` keeps.
+    Where level 0 has several copies of its hyperparameters, so have all that are learned: each
+    vector has a column for each copy.
     """
 
     levels: tuple[Level, ...]
     store: Store
+    safeguards: Safeguards = NO_SAFEGUARDS
 
-    def initialize(self, dtype: torch.dtype, device: torch.device) -> None:
+    def initialize(self, dtype: torch.dtype, device: torch.device, copies: int | None) -> None:
+        """Start; ``copies`` of everything that is learned, or None for a single one."""
         self.store["format"] = FORMAT
+        self.store["steps"] = 0
         # Numbers and tensors alone can be saved everywhere, so the text is one.
         text = structure(self.levels).encode()
         self.store["tower"] = torch.tensor(list(text), dtype=torch.uint8)
         for i, level in enumerate(self.levels):
-            self.store[f"level{i}.learned"] = level.initial(level.learned, dtype, device)
-            self.store[f"level{i}.constant"] = level.initial(level.constant, dtype, device)
+            learned = level.initial(level.learned, dtype, device)
+            constant = level.initial(level.constant, dtype, device)
+            if copies is not None:
+                learned = learned[:, None].repeat(1, copies)
+                constant = constant[:, None] if i > 0 else constant
+            self.store[f"level{i}.learned"] = learned
+            self.store[f"level{i}.constant"] = constant
+            self.store[f"level{i}.hypergradient"] = torch.zeros_like(learned)
+            self.store[f"level{i}.frozen"] = 0
         for cell in self._cells():
             cell.initialize(dtype)
+
+    def share(self) -> None:
+        """Keep no more than what is not another's: the structure, and level 0's constants."""
+        for key in [key for key in self.store if key.startswith("level")]:
+            if key != "level0.constant":
+                del self.store[key]
 
     def coordinates(self, i: int) -> tuple[Tensor, Tensor]:
         """Level i's: of its learned hyperparameters, and of its constants."""
         return self.store[f"level{i}.learned"], self.store[f"level{i}.constant"]
 
     def _cells(self) -> list[Cell]:
-        """Of level 1 and above, as far up as anything is learned."""
-        learning = itertools.takewhile(
-            lambda pair: pair[0].learned, itertools.pairwise(self.levels)
-        )
+        """Of level 1 and above, as far up as anything is learned and not frozen."""
+        learning = itertools.takewhile(self.is_learning, range(len(self.levels) - 1))
         return [
-            Cell(level, [self.coordinates(i)[0]], [self.store], f"level{i + 1}.")
-            for i, (_, level) in enumerate(learning)
+            Cell(self.levels[i + 1], [self.coordinates(i)[0]], [self.store], f"level{i + 1}.")
+            for i in learning
         ]
+
+    def is_learning(self, i: int) -> bool:
+        """Whether any of level i's hyperparameters is learned at present."""
+        if self.store["steps"] < self.safeguards.delay:
+            return False
+        everything = (1 << len(self.levels[i].learned)) - 1
+        return bool(self.store[f"level{i}.frozen"] != everything)
+
+    def check_learned(self, i: int, names: Iterable[str]) -> None:
+        """Raise `GdtuoError` unless level i is there and all of ``names`` are learned at it."""
+        learned = self.levels[i].learned if 0 <= i < len(self.levels) else ()
+        unknown = set(names) - set(learned)
+        if unknown or not learned:
+            raise GdtuoError(
+                f"Level {i} of {self.levels[0].rule} learns {', '.join(learned) or 'nothing'}, not "
+                f"{', '.join(sorted(unknown)) or 'anything that could be frozen'}. Name "
+                "hyperparameters that are learned, and a level beneath the top."
+            )
+
+    def freeze(self, i: int, names: Iterable[str], frozen: bool) -> None:
+        """Stop or go on learning ``names`` of level i, or all that are learned there."""
+        for name in names or self.levels[i].learned:
+            bit = 1 << self.levels[i].learned.index(name)
+            bits = self.store[f"level{i}.frozen"]
+            self.store[f"level{i}.frozen"] = bits | bit if frozen else bits & ~bit
+
+    def _thaw(self, i: int, v: Tensor) -> Tensor:
+        """``v``, a row for each learned entry of level i, with 0 in the rows that are frozen."""
+        level, bits = self.levels[i], self.store[f"level{i}.frozen"]
+        if bits == 0:
+            return v
+        free = [
+            not bits >> j & 1
+            for j, name in enumerate(level.learned)
+            for _ in range(level.size(name))
+        ]
+        mask = torch.tensor(free, device=v.device)
+        return torch.where(mask.view(-1, *[1] * (v.dim() - 1)), v, 0.0)
 
     def step(self, v: Tensor) -> None:
         """Step the hyperparameters of all levels, given ``v``, the hypergradient of level 0's."""
         cells, inputs = self._cells(), list[Inputs]()
         for i, cell in enumerate(cells, 1):  # up: the hypergradient of each level
             learned, constant = self.coordinates(i)
+            v = self.store[f"level{i - 1}.hypergradient"] = self._thaw(i - 1, v)
             v_above, state = torch.zeros_like(learned), cell.state()
             if cell.is_kept:
                 v_above, state = pull_back(cell.level, learned, constant, cell.previous(), v)
-            inputs.append(cell.next(v, state))
+            inputs.append(cell.next(self.safeguards.tamed(v), state))
             v = v_above
         for i in range(len(cells), 0, -1):  # down: each with the hyperparameters just learned
             step, state_after = update(self.levels[i], *self.coordinates(i), inputs[i - 1])
             cells[i - 1].save(inputs[i - 1], state_after)
-            self.store[f"level{i - 1}.learned"] = self.store[f"level{i - 1}.learned"] - step
+            learned = self.store[f"level{i - 1}.learned"]
+            learned = self.levels[i - 1].bounded(learned - self._thaw(i - 1, step))
+            self.store[f"level{i - 1}.learned"] = learned
+        self.store["steps"] += 1
 
-    def values(self) -> Iterator[dict[str, Any]]:
-        """The values of each level in their own units, as floats."""
+    def values(self, parts: Parts | None) -> list[dict[str, Any]]:
+        """The values of each level in their own units; by part where there are copies."""
+        vectors = (level.values(*self.coordinates(i)) for i, level in enumerate(self.levels))
+        return [
+            {
+                name: _readable(level, name, getattr(h, name), parts)
+                for name in level.rule.hyperparameters
+            }
+            for level, h in zip(self.levels, vectors, strict=True)
+        ]
+
+    def hypergradients(self, parts: Parts | None) -> list[dict[str, Any]]:
+        """The last hypergradients of each level that is learned, with respect to coordinates."""
+        result = []
         for i, level in enumerate(self.levels):
-            h = vars(level.values(*self.coordinates(i)))
-            yield {name: _readable(level, name, h[name]) for name in level.rule.hyperparameters}
+            h = level.split(level.learned, self.store[f"level{i}.hypergradient"])
+            result.append({name: _readable(level, name, row, parts) for name, row in h.items()})
+        return result[:-1]
 
     def check_state(self, saved: Store) -> None:
         """Raise `GdtuoError` unless ``saved`` is the state of a tower of this structure."""
@@ -92,7 +169,18 @@ class Learner:
             )
 
 
-def _readable(level: Level, name: str, value: Tensor) -> Any:
-    if name == "lr" and level.lr_for is not None:
-        return dict(zip(level.lr_for, value.reshape(-1).tolist(), strict=True))
-    return value.item()
+def _readable(level: Level, name: str, value: Tensor, parts: Parts | None) -> Any:
+    if level.lr_for is None:
+        return _plain(value, parts if name in level.learned else None)
+    rows = [_plain(row, parts if name in level.learned else None) for row in value]
+    return dict(zip(level.lr_for, rows, strict=True)) if name == "lr" else rows[0]
+
+
+def _plain(value: Tensor, parts: Parts | None) -> Any:
+    """A float; with ``parts``, for each of these a float or a tensor of its shape."""
+    if parts is None:
+        return value.item()
+    return {
+        label: value[at].item() if shape is None else value[at].view(shape).clone()
+        for label, (at, shape) in parts.items()
+    }

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 TOKEN = re.compile(
     r"\s*(?:(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?(?:inf|nan)\b)"
-    r"|(?P<name>[^\W\d]\w*)|(?P<sign>[/^(){},=:])|(?P<end>$))"
+    r"|(?P<name>[^\W\d]\w*)|(?P<sign>[][/^(){},=:])|(?P<end>$))"
 )
 
 
@@ -38,18 +38,29 @@ def _level(rule: Rule) -> str:
             by_name = rule.lr_by_name if field.name == "lr" else None
             shown = repr(value) if by_name is None else _braces(by_name)
             arguments.append(shown if field.name == "lr" else f"{field.name}={shown}")
+    for name in ("coordinates", "bounds"):
+        if getattr(rule, name) is not None:
+            arguments.append(f"{name}={_braces(dict(getattr(rule, name)))}")
     return type(rule).__name__ + learn + (f"({', '.join(arguments)})" if arguments else "")
 
 
-def _braces(values: dict[str, float]) -> str:
-    return "{" + ", ".join(f"{name}: {value!r}" for name, value in values.items()) + "}"
+def _braces(values: dict[str, Any]) -> str:
+    """``{lr: 0.1, momentum: log, lr: [0.1, 1.0]}``: numbers, names, and pairs of numbers."""
+    shown = {
+        name: value
+        if isinstance(value, str)
+        else repr(list(value) if isinstance(value, tuple) else value)
+        for name, value in values.items()
+    }
+    return "{" + ", ".join(f"{name}: {value}" for name, value in shown.items()) + "}"
 
 
 def parse(text: str) -> Rule:
     """Read a tower from its text: the inverse of ``str(rule)``.
 
     ``rule ("/" rule)*``, level 0 first; a rule is ``Name``, then ``^name`` or ``^{name,name}`` for
-    ``learn``, then ``(value, name=value)``. An upper level's ``lr`` may be ``{name: value}``. Rules
+    ``learn``, then ``(value, name=value)``. An upper level's ``lr`` may be ``{name: value}``;
+    ``coordinates={name: log}`` and ``bounds={name: [low, high]}`` are as in Python. Rules
     of your own are known as soon as their class exists; of two with one name, the later.
 
     Raises:
@@ -165,13 +176,15 @@ class _Parser:
         else:
             positional.append(self.argument_value())
 
-    def argument_value(self) -> float | dict[str, float]:
+    def argument_value(self) -> float | dict[str, Any]:
         return dict(self.listed(self.entry, "}")) if self.take("{") else self.number()
 
-    def entry(self) -> tuple[str, float]:
+    def entry(self) -> tuple[str, Any]:
         name = self.name("the name of a hyperparameter")
         self.expect(":")
-        return name, self.number()
+        if self.take("["):
+            return name, tuple(self.listed(self.number, "]"))
+        return name, self.name("a number or coordinates") if self.kind == "name" else self.number()
 
 
 def _rules(base: type[Rule] = Rule) -> dict[str, type[Rule]]:

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, dataclass_transform
 from torch import Tensor
 
 from gdtuo.errors import GdtuoError
-from gdtuo.hyperparameters import Hyperparameter, checked, constant, hyperparameter
+from gdtuo.hyperparameters import (
+    COORDINATES,
+    Coordinates,
+    Hyperparameter,
+    checked,
+    constant,
+    hyperparameter,
+)
 
 State: TypeAlias = dict[str, Tensor]
 
@@ -46,6 +53,11 @@ class Rule:
             freezes this level, and the levels above it no longer matter. Where the rule above
             gives a step size for each hyperparameter (``lr={...}``), that names them.
 
+        coordinates: other coordinates than the declared ones, by name: ``{"lr": "log"}``. The
+            names are raw, square_root, logistic, log, logit (`Coordinates`).
+        bounds: the lowest and highest value that learning may bring a hyperparameter to, in its own
+            units: ``{"lr": (1e-6, 1.0)}``. What would go beyond stays at the bound.
+
     An upper level's ``lr`` may be a mapping from the names of the hyperparameters beneath it to a
     step size for each (the paper's kappa_alpha, kappa_mu). Equal rules are equal and hash alike.
 
@@ -55,6 +67,8 @@ class Rule:
 
     optimizer: Rule | None = dataclasses.field(default=None, kw_only=True)
     learn: Iterable[str] | None = dataclasses.field(default=None, kw_only=True)
+    coordinates: Mapping[str, str] | None = dataclasses.field(default=None, kw_only=True)
+    bounds: Mapping[str, tuple[float, float]] | None = dataclasses.field(default=None, kw_only=True)
 
     #: Whether each entry's step depends on that entry alone. Where it does, all of a group's
     #: tensors are updated as one flat tensor, and the rule can be an upper level.
@@ -101,6 +115,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         owner, above = type(self).__name__, self.optimizer
+        self._check_coordinates(owner)
         if above is not None and not isinstance(above, Rule):
             raise GdtuoError(
                 f"{owner}: optimizer={above!r} is not a rule. Give one, such as gdtuo.SGD(1e-5)."
@@ -119,12 +134,51 @@ class Rule:
             else:
                 value = checked(owner, name, spec, value)
             object.__setattr__(self, name, value)
+        for name in dict(self.coordinates or ()):
+            domain = self.coordinates_of(name).domain
+            for value in self.values_of(name):
+                if not domain.contains(value):
+                    raise GdtuoError(
+                        f"{owner}: {name}={value!r} has no {self.coordinates_of(name).name} "
+                        f"coordinate. Give {domain.text}."
+                    )
+        self._check_bounds(owner)
         if above is not None and not above.elementwise:
             raise GdtuoError(
                 f"{type(above).__name__} can't be an upper level: its update is not elementwise. "
                 "If each entry's step depends on that entry alone, set elementwise = True in it."
             )
         self._check_learn(owner)
+
+    def _check_coordinates(self, owner: str) -> None:
+        given = dict(self.coordinates or ())
+        _expect_known(owner, "coordinates", given, self.hyperparameters)
+        for name, coordinates in given.items():
+            if coordinates not in COORDINATES:
+                raise GdtuoError(
+                    f"{owner}: coordinates={{{name!r}: {coordinates!r}}}. Expected one of "
+                    f"{', '.join(COORDINATES)}, as a text."
+                )
+        object.__setattr__(self, "coordinates", tuple(sorted(given.items())) or None)
+
+    def _check_bounds(self, owner: str) -> None:
+        given = dict(self.bounds or ())
+        _expect_known(owner, "bounds", given, self.hyperparameters)
+        for name, pair in given.items():
+            domain = self.coordinates_of(name).domain
+            low, high = pair if isinstance(pair, (tuple, list)) and len(pair) == 2 else (1, 0)
+            if not (domain.contains(low) and domain.contains(high) and low < high):
+                raise GdtuoError(
+                    f"{owner}: bounds={{{name!r}: {pair!r}}}. Expected (lowest, highest), each "
+                    f"{domain.text}."
+                )
+            for value in self.values_of(name):
+                if not low <= value <= high:
+                    raise GdtuoError(
+                        f"{owner}: {name}={value!r} starts outside its bounds, {low!r} to {high!r}."
+                    )
+            given[name] = (float(low), float(high))
+        object.__setattr__(self, "bounds", tuple(sorted(given.items())) or None)
 
     def _check_learn(self, owner: str) -> None:
         hyperparameters = self.hyperparameters
@@ -154,6 +208,16 @@ class Rule:
     def hyperparameters(self) -> tuple[str, ...]:
         """The names that a level above could learn, as declared."""
         return tuple(name for name, spec in self.specs.items() if spec.learned is not None)
+
+    def coordinates_of(self, name: str) -> Coordinates:
+        """The coordinates in which ``name`` is learned."""
+        chosen = dict(self.coordinates or ())
+        return COORDINATES[chosen[name]] if name in chosen else self.specs[name].coordinates
+
+    def values_of(self, name: str) -> tuple[float, ...]:
+        """The value that ``name`` starts at; for an lr given by name, each of its values."""
+        by_name = self.lr_by_name if name == "lr" else None
+        return (getattr(self, name),) if by_name is None else tuple(by_name.values())
 
     @property
     def lr_by_name(self) -> dict[str, float] | None:
@@ -194,7 +258,8 @@ class Rule:
 
 def _literal(rule: Rule, name: str) -> str:
     value = getattr(rule, name)
-    return repr(rule.lr_by_name if name == "lr" and isinstance(value, tuple) else value)
+    mapping = isinstance(value, tuple) and name != "learn"
+    return repr(dict(value) if mapping else value)
 
 
 def _expect_known(owner: str, where: str, names: Iterable[str], known: tuple[str, ...]) -> None:

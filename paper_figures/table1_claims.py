@@ -204,8 +204,8 @@ def _oscillation(results: Results, row: str) -> str:
     steps = [lr for track in tracks for lr in track]
     above = sum(lr >= paper for lr in steps)
     return (
-        f"{text} The paper's {paper:.4f} lies in the range of this oscillation: it is one draw of "
-        f"it, and so is its rerun. Ours is at or above it in {above} of {len(steps)} steps."
+        f"{text} The paper's {paper:.4f} lies in the range of this oscillation: it is one draw "
+        f"of it, and so is its rerun. Ours is at or above it in {above} of {len(steps)} steps."
     )
 
 

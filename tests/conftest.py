@@ -19,3 +19,4 @@ def _as_it_was() -> Iterator[None]:
     torch.manual_seed(0)
     yield
     torch.set_default_dtype(dtype)
+    torch.set_flush_denormal(False)  # which a training run sets

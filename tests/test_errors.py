@@ -159,7 +159,7 @@ REFUSED = {
     ),
     "an unknown key in a group": (
         lambda: Tower([{"params": parameters(), "weight_decay": 0.1}], ADAM),
-        r"group gives 'weight_decay'\. Expected 'params' and, for Adam, any of lr, beta1, beta2",
+        r"group gives 'weight_decay'\. Expected 'params', 'rule' and, for Adam, any of lr, beta1",
     ),
     "a bad value in a group": (
         lambda: Tower([{"params": parameters(), "beta1": 2.0}], ADAM),
@@ -171,7 +171,7 @@ REFUSED = {
     ),
     "a group that isn't there": (
         lambda: Tower(parameters(), ADAM).hyperparameters(1),
-        r"hyperparameters: group=1, but there are 1\. Count from 0",
+        r"group=1, but there are 1 groups\. Count from 0",
     ),
     # The published loop.
     "a tower where a model is wanted": (

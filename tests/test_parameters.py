@@ -392,3 +392,17 @@ def test_step_sizes_by_name_above_step_sizes_by_name_are_told_apart():
 def test_repr():
     _, tower = make()
     assert repr(tower) == f"Tower({SGD_SGD}, parameters in each group: [4])"
+
+
+@pytest.mark.parametrize("rule", ["SGD(0.1, momentum=0.9) / SGD(1e-3)", "Adam / Adam / SGD(1e-5)"])
+def test_a_model_cast_after_its_tower_was_made(rule):
+    """The state goes where the parameters go."""
+    late, model = make_model(torch.float32), make_model(torch.float32).double()
+    late_optimizer = gdtuo.Tower(late.parameters(), gdtuo.parse(rule))
+    late.double()
+    optimizer = gdtuo.Tower(model.parameters(), gdtuo.parse(rule))
+    assert train(late, late_optimizer, 5) == pytest.approx(train(model, optimizer, 5), rel=1e-6)
+    dtypes = {
+        v.dtype for s in late_optimizer.state.values() for v in s.values() if torch.is_tensor(v)
+    }
+    assert dtypes == {torch.float64}

@@ -88,7 +88,7 @@ def test_an_oscillation_through_the_papers_value_is_said_to_be_one_draw(made, sa
     claims = table1.claims(save("small", map(shake, made("small"))))
     (claim,) = (claim for claim in claims if claim.text == "`SGD / Adam(0.1)`")
     assert claim.verdict == PARTLY
-    assert "is one draw of this oscillation" in claim.finding
+    assert "is one draw of it" in claim.finding
     assert not any("does not settle" in c.finding for c in claims if c != claim)
 
 

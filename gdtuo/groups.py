@@ -1,0 +1,123 @@
+"""Parameter groups: what a user may write in one, and what the tower reads from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import Any, Literal
+
+import torch
+
+from gdtuo.errors import GdtuoError
+from gdtuo.learner import Parts
+from gdtuo.rule import Rule
+
+#: What has hyperparameters of its own: all groups together, each group, tensor, or element.
+Granularity = Literal["tower", "group", "tensor", "element"]
+Group = dict[str, Any]
+
+# Keys of a user's parameter group that are torch's or the user's own, not hyperparameters.
+GROUP_KEYS = frozenset({"params", "rule", "param_names", "initial_lr", "name"})
+
+
+def check_bottom(rule: Any) -> None:
+    """Raise `GdtuoError` unless ``rule`` can update parameters."""
+    if not isinstance(rule, Rule):
+        raise GdtuoError(
+            f"Tower: rule={rule!r} is not a rule. Give one, such as gdtuo.Adam() or "
+            "gdtuo.parse('Adam / SGD(1e-05)')."
+        )
+    if rule.lr_by_name is not None:
+        raise GdtuoError(
+            f"Tower: {rule} has lr={{...}} at level 0, where nothing lies beneath. Give it one "
+            "step size; a step size for each hyperparameter is for the rule above."
+        )
+
+
+def rule_of(group: Group, default: Rule, per: Granularity) -> Rule:
+    """The tower that a user's parameter group asks for: ``default`` unless it has its own."""
+    rule: Rule = group.get("rule", default)
+    check_bottom(rule)
+    unknown = set(group) - set(rule.specs) - GROUP_KEYS
+    if unknown:
+        raise GdtuoError(
+            f"Tower: a parameter group gives {', '.join(sorted(map(repr, unknown)))}. Expected "
+            f"'params', 'rule' and, for {type(rule).__name__}, any of {', '.join(rule.specs)}."
+        )
+    values = {name: group[name] for name in rule.specs if name in group}
+    own = dataclasses.replace(rule, **values)
+    check_bottom(own)
+    shared = set(values) & set(default.learned)
+    if per == "tower" and ("rule" in group or shared or own.learned != default.learned):
+        given = "a rule" if "rule" in group else ", ".join(sorted(shared or values))
+        raise GdtuoError(
+            f"Tower: a parameter group gives {given}, but per='tower' learns "
+            f"{', '.join(default.learned) or 'nothing'}, for all groups alike. Leave it out, or "
+            "use per='group'."
+        )
+    return own
+
+
+def lr_factor(group: Group) -> float:
+    """What a schedule makes of the step size: nominal over initial."""
+    nominal, initial = group["lr"], group["unscheduled_lr"]
+    if nominal == initial:
+        return 1.0
+    if initial == 0:
+        raise GdtuoError(
+            f"param_groups[i]['lr'] is {nominal}, a schedule's, but lr started at 0, of which no "
+            "factor can be taken. Start with another lr."
+        )
+    return float(nominal / initial)
+
+
+def precision(group: Group) -> torch.dtype:
+    """The dtype of a group's hyperparameters: the widest that its parameters are updated in."""
+    wide = any(p.dtype == torch.float64 for p in group["params"])
+    return torch.float64 if wide else torch.float32
+
+
+def device(group: Group) -> torch.device:
+    """Where a group's hyperparameters are: with its first parameter."""
+    return group["params"][0].device if group["params"] else torch.device("cpu")
+
+
+def is_followed(group: Group) -> bool:
+    """Whether a group's hyperparameters are where its parameters are now."""
+    constant = group["level0.constant"]
+    return bool(constant.device == device(group) and constant.dtype == precision(group))
+
+
+def check_alike(groups: list[Group], saved: list[Group]) -> None:
+    """Raise `GdtuoError` unless ``saved`` has the same numbers of parameters in its groups."""
+    ours, theirs = ([len(group["params"]) for group in every] for every in (groups, saved))
+    if ours != theirs:
+        raise GdtuoError(
+            f"The state has groups of {theirs} parameters, this tower of {ours}. Build the tower "
+            "from the same model, with the same groups."
+        )
+
+
+def copies(group: Group, per: Granularity) -> list[int | slice | None]:
+    """For each parameter, the copies of the hyperparameters it goes by; None: there is one."""
+    if per == "tensor":
+        return list(range(len(group["params"])))
+    if per == "element":
+        ends = itertools.accumulate((p.numel() for p in group["params"]), initial=0)
+        return [slice(*pair) for pair in itertools.pairwise(ends)]
+    return [None] * len(group["params"])
+
+
+def number_of_copies(group: Group, per: Granularity) -> int | None:
+    """How many there are of everything that is learned."""
+    numbers = {"tensor": len(group["params"]), "element": sum(p.numel() for p in group["params"])}
+    return numbers.get(per)
+
+
+def parts(group: Group, per: Granularity) -> Parts | None:
+    """The copies by the name of their parameter, or by its place in the group."""
+    if per in ("tower", "group"):
+        return None
+    labels = group.get("param_names", range(len(group["params"])))
+    shapes = [p.shape if per == "element" else None for p in group["params"]]
+    return dict(zip(labels, zip(copies(group, per), shapes, strict=True), strict=True))

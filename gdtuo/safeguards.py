@@ -1,0 +1,92 @@
+"""What keeps a tower's steps sane. All of it lies outside the differentiated update."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from gdtuo.errors import GdtuoError
+
+HyperStep = Literal["plain", "normalized", "sign"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Safeguards:
+    """Options of a `Tower`; by default there are none, as in the paper.
+
+    Args:
+        clip: the largest norm of one level's hypergradient, in its coordinates; a longer one is
+            scaled down before the level above sees it. Keeps one bad batch from throwing the step
+            size away. None: no limit.
+        hyper_step: what the level above is given for a hypergradient v: ``"plain"``: v;
+            ``"normalized"``: v over its norm; ``"sign"``: the sign of each entry. The last two are
+            scale-free: an upper step size is then the distance that a coordinate moves in a step,
+            whatever the task, and best taken in ``log`` coordinates.
+        delay: how many first steps learn nothing, while the gradients are not yet typical.
+        cap: the longest step of one tensor, relative to its own norm (taken as at least 0.01 times
+            the square root of its number of elements). Keeps a step size that is far too large from
+            destroying the weights before it is mended. The hypergradient is that of the step
+            without the cap. None: no limit.
+
+    Raises:
+        GdtuoError: a value that makes no sense.
+
+    Example:
+        >>> import gdtuo, torch
+        >>> safe = gdtuo.Safeguards(hyper_step="sign", cap=0.1)
+        >>> rule = gdtuo.Adam(1e-6, coordinates={"lr": "log"}, optimizer=gdtuo.SGD({"lr": 0.05}))
+        >>> optimizer = gdtuo.Tower(torch.nn.Linear(2, 1).parameters(), rule, safeguards=safe)
+    """
+
+    clip: float | None = None
+    hyper_step: HyperStep = "plain"
+    delay: int = 0
+    cap: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("clip", "cap"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise GdtuoError(f"Safeguards: {name}={value!r}. Give a number above 0, or None.")
+        if self.hyper_step not in get_args(HyperStep):
+            raise GdtuoError(
+                f"Safeguards: hyper_step={self.hyper_step!r}. Expected one of "
+                f"{', '.join(map(repr, get_args(HyperStep)))}."
+            )
+        if not isinstance(self.delay, int) or self.delay < 0:
+            raise GdtuoError(f"Safeguards: delay={self.delay!r}. Give a number of steps from 0.")
+
+    def tamed(self, v: Tensor) -> Tensor:
+        """What the level above is given for the hypergradient ``v``, a row for each entry."""
+        if self.clip is not None:
+            v = v * (self.clip / _norm(v)).clamp_max(1.0)
+        if self.hyper_step == "normalized":
+            return v / _norm(v)
+        return v.sign() if self.hyper_step == "sign" else v
+
+    def capped(self, tensors: Sequence[Tensor], steps: list[Tensor]) -> list[Tensor]:
+        """The ``steps`` of ``tensors``, each no longer than the cap allows."""
+        if self.cap is None:
+            return steps
+        allowed = [
+            self.cap * torch.linalg.vector_norm(p).clamp_min(0.01 * p.numel() ** 0.5)
+            for p in tensors
+        ]
+        lengths = [torch.linalg.vector_norm(step) for step in steps]
+        return [
+            step * (most / length).clamp_max(1.0).nan_to_num(1.0)  # a step of 0 stays
+            for step, most, length in zip(steps, allowed, lengths, strict=True)
+        ]
+
+
+def _norm(v: Tensor) -> Tensor:
+    """Of each copy's entries; never quite 0."""
+    norm: Tensor = torch.linalg.vector_norm(v, dim=0, keepdim=True)
+    return norm.clamp_min(torch.finfo(v.dtype).tiny)
+
+
+NO_SAFEGUARDS = Safeguards()

@@ -1,0 +1,218 @@
+"""Who learns what: for all groups, a group, a tensor or an element; and held-out gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import gdtuo
+from tests.problem import loss_at, make_model, parameters_of, same, train
+from tests.rules_table import ROWS, homogeneous
+
+TOWERS = [homogeneous(row.pronounced, 2) for row in ROWS]
+BY_NAME = gdtuo.parse(
+    "Adam(0.01) / SGD({lr: 1e-5, beta1: 1e-3, beta2: 1e-3}, momentum=0.5) / SGD(1e-4)"
+)
+STEPS = 12
+
+
+def trained(groups_of, rule, **options):
+    model = make_model()
+    optimizer = gdtuo.Tower(groups_of(model), rule, **options)
+    return train(model, optimizer, STEPS), model, optimizer
+
+
+def flat(values):
+    """All numbers in nested dictionaries, in order."""
+    if isinstance(values, float):
+        return [values]
+    children = values.values() if isinstance(values, dict) else values
+    return [number for child in children for number in flat(child)]
+
+
+def all_together(model):
+    return list(model.parameters())
+
+
+def each_alone(model):
+    return [{"params": [p]} for p in model.parameters()]
+
+
+@pytest.mark.parametrize("rule", [*TOWERS, BY_NAME], ids=str)
+def test_per_tower_is_one_group(rule):
+    losses, model, optimizer = trained(all_together, rule)
+    others, other_model, other = trained(each_alone, rule, per="tower")
+    assert others == pytest.approx(losses, rel=1e-12)
+    for i in range(4):
+        ours, theirs = flat(other.hyperparameters(i)), flat(optimizer.hyperparameters())
+        assert ours == pytest.approx(theirs, rel=1e-10)
+    for ours, theirs in zip(parameters_of(other_model), parameters_of(model), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("rule", [*TOWERS, BY_NAME], ids=str)
+def test_per_tensor_is_a_group_for_each(rule):
+    losses, model, optimizer = trained(each_alone, rule)
+    others, _, other = trained(lambda m: m.named_parameters(), rule, per="tensor")
+    assert others == pytest.approx(losses, rel=1e-12)
+    names = [name for name, _ in model.named_parameters()]
+    values = other.hyperparameters()
+    for i, name in enumerate(names):
+        expected = optimizer.hyperparameters(i)
+        assert values[0]["lr"][name] == pytest.approx(expected[0]["lr"], rel=1e-10)
+    assert len({round(v, 12) for v in values[0]["lr"].values()}) == 4  # each has learned its own
+
+
+@pytest.mark.parametrize("rule", TOWERS, ids=str)
+def test_per_element_is_a_tensor_for_each(rule):
+    def run(size, **options):
+        torch.manual_seed(0)
+        target = torch.randn(6, dtype=torch.float64)
+        w = torch.zeros(6, dtype=torch.float64)
+        pieces = [nn.Parameter(piece.clone()) for piece in w.split(size)]
+        optimizer = gdtuo.Tower(pieces, rule, **options)
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            (0.05 * (torch.cat(pieces) - target) ** 2 * torch.arange(1.0, 7.0)).mean().backward()
+            optimizer.step()
+        return torch.cat(pieces).detach(), optimizer.hyperparameters()[0]["lr"]
+
+    alone, each = run(1, per="tensor")
+    together, both = run(3, per="element")
+    torch.testing.assert_close(together, alone, rtol=1e-11, atol=1e-13)
+    torch.testing.assert_close(
+        torch.cat([both[0], both[1]]), torch.tensor(list(each.values()), dtype=torch.float64)
+    )
+
+
+@pytest.mark.parametrize("per", ["tower", "group", "tensor", "element"])
+@pytest.mark.parametrize("rule", [*TOWERS, BY_NAME], ids=str)
+def test_resume_to_the_bit(rule, per, tmp_path):
+    groups = lambda m: [{"params": m[0].parameters()}, {"params": m[2].parameters()}]  # noqa: E731
+    model = make_model()
+    optimizer = gdtuo.Tower(groups(model), rule, per=per)
+    train(model, optimizer, 5)
+    optimizer.freeze("lr")
+    train(model, optimizer, 1, start=5)
+    torch.save([model.state_dict(), optimizer.state_dict()], tmp_path / "state.pt")
+    expected = train(model, optimizer, 5, start=6)
+    resumed = make_model()
+    resumed_optimizer = gdtuo.Tower(groups(resumed), rule, per=per)
+    states = torch.load(tmp_path / "state.pt", weights_only=True)
+    resumed.load_state_dict(states[0])
+    resumed_optimizer.load_state_dict(states[1])
+    assert train(resumed, resumed_optimizer, 5, start=6) == expected
+    assert same(parameters_of(model), parameters_of(resumed))
+
+
+def test_a_group_with_its_own_rule():
+    model = make_model()
+    rule, own = gdtuo.parse("SGD(0.1) / SGD(1e-3)"), gdtuo.parse("Adam(0.01) / SGD(1e-5)")
+    head = {"params": model[2].parameters(), "rule": own, "lr": 0.02}
+    optimizer = gdtuo.Tower([{"params": model[0].parameters()}, head], rule)
+    train(model, optimizer, 3)
+    assert "momentum" in optimizer.hyperparameters(0)[0]
+    assert set(optimizer.hyperparameters(1)[0]) == {"lr", "beta1", "beta2"}
+    assert optimizer.hyperparameters(1)[0]["lr"] == pytest.approx(0.02, abs=5e-3)
+
+
+def test_a_group_added_in_mid_training():
+    model = make_model()
+    optimizer = gdtuo.Tower(model[0].parameters(), gdtuo.parse("Adam(0.01) / SGD(1e-5)"))
+    train(model, optimizer, 3)
+    before = parameters_of(model[2])
+    optimizer.add_param_group({"params": model[2].parameters(), "lr": 0.02})
+    train(model, optimizer, 3, start=3)
+    assert not same(before, parameters_of(model[2]))
+    assert optimizer.hyperparameters(0)[0]["lr"] != optimizer.hyperparameters(1)[0]["lr"]
+
+
+@pytest.mark.parametrize("rule", TOWERS, ids=str)
+def test_frozen_learning(rule):
+    def run(frozen):
+        model = make_model()
+        optimizer = gdtuo.Tower(model.parameters(), rule)
+        train(model, optimizer, 4)
+        values = []
+        if frozen is not None:
+            optimizer.freeze(*frozen)
+        for i in range(4, 8):
+            train(model, optimizer, 1, start=i)
+            values.append(optimizer.hyperparameters()[0])
+        optimizer.unfreeze()
+        train(model, optimizer, 1, start=8)
+        values.append(optimizer.hyperparameters()[0])
+        return values
+
+    free, one, everything = run(None), run(["lr"]), run([])
+    assert one[0]["lr"] == one[3]["lr"] != one[4]["lr"]
+    for name in set(rule.learned) - {"lr"}:
+        assert one[0][name] != one[3][name]
+    assert everything[0] == everything[3]
+    assert everything[0]["lr"] == one[0]["lr"] != free[0]["lr"]
+    assert everything[4]["lr"] != everything[3]["lr"]
+
+
+@pytest.mark.parametrize("rule", TOWERS, ids=str)
+def test_cotangents_are_what_is_differentiated(rule):
+    """Their hypergradient is the derivative of the held-out loss through the last update."""
+    model = make_model()
+    optimizer = gdtuo.Tower(model.parameters(), rule)
+    train(model, optimizer, 4)
+    optimizer.zero_grad()
+    loss_at(model, 4).backward()
+    held_out = torch.autograd.grad(loss_at(model, 6), list(model.parameters()))
+
+    # The same, had the held-out gradients been those of the loss; other parameters move, not these.
+    twin = make_model()
+    twin.load_state_dict(model.state_dict())
+    twin_optimizer = gdtuo.Tower(twin.parameters(), rule)
+    twin_optimizer.load_state_dict(optimizer.state_dict())
+    for p, g in zip(twin.parameters(), held_out, strict=True):
+        p.grad = g
+    optimizer.step(cotangents=held_out)
+    twin_optimizer.step()
+    assert optimizer.hypergradients() == twin_optimizer.hypergradients()
+    assert optimizer.hyperparameters() == twin_optimizer.hyperparameters()
+    assert not same(parameters_of(model), parameters_of(twin))
+    assert all(abs(v) > 1e-9 for level in optimizer.hypergradients() for v in level.values())
+
+
+@pytest.mark.parametrize("rule", TOWERS, ids=str)
+def test_maximize(rule):
+    model, mirrored = make_model(), make_model()
+    optimizer = gdtuo.Tower(model.parameters(), rule)
+    other = gdtuo.Tower(mirrored.parameters(), rule, maximize=True)
+    for i in range(STEPS):
+        for m, o, sign in ((model, optimizer, 1), (mirrored, other, -1)):
+            o.zero_grad()
+            (sign * loss_at(m, i)).backward()
+            o.step()
+    assert same(parameters_of(model), parameters_of(mirrored))
+    assert optimizer.hyperparameters() == other.hyperparameters()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p, r: gdtuo.Tower(p, r, per="layer"), "per='layer'"),
+        (lambda p, r: gdtuo.Tower([{"params": p, "lr": 0.1}], r, per="tower"), "gives lr"),
+        (lambda p, r: gdtuo.Tower([{"params": p, "rule": r}], r, per="tower"), "gives a rule"),
+        (lambda p, r: gdtuo.Tower([{"params": p, "rule": "SGD"}], r), "is not a rule"),
+        (lambda p, r: gdtuo.Tower(p, r).freeze("beta3"), "not beta3"),
+        (lambda p, r: gdtuo.Tower(p, r).freeze(level=1), "learns nothing"),
+        (lambda p, r: gdtuo.Tower(p, r).hyperparameters(3), "there are 1 groups"),
+    ],
+)
+def test_errors(make, message):
+    with pytest.raises(gdtuo.GdtuoError, match=message):
+        make(list(make_model().parameters()), gdtuo.parse("Adam / SGD(1e-05)"))
+
+
+def test_too_few_cotangents():
+    model = make_model()
+    optimizer = gdtuo.Tower(model.parameters(), gdtuo.parse("Adam / SGD(1e-05)"))
+    loss_at(model, 0).backward()
+    with pytest.raises(gdtuo.GdtuoError, match="1 cotangents for 4 parameters"):
+        optimizer.step(cotangents=[None])

@@ -1,0 +1,130 @@
+"""Each safeguard, and what it prevents."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+
+import gdtuo
+from gdtuo import Safeguards
+from tests.problem import make_model, parameters_of, same, train
+from tests.rules_table import ROWS, homogeneous
+
+TOWERS = [homogeneous(row.pronounced, 2) for row in ROWS if row.rule.elementwise]
+STEPS = 30
+
+
+def run(text, safeguards, steps=STEPS):
+    model = make_model()
+    optimizer = gdtuo.Tower(model.parameters(), gdtuo.parse(text), safeguards=safeguards)
+    return train(model, optimizer, steps), optimizer
+
+
+def moves(values):
+    return [abs(b - a) for a, b in itertools.pairwise(values)]
+
+
+def step_sizes(text, safeguards, steps=STEPS):
+    model = make_model()
+    optimizer = gdtuo.Tower(model.parameters(), gdtuo.parse(text), safeguards=safeguards)
+    values = [optimizer.hyperparameters()[0]["lr"]]
+    for i in range(steps):
+        train(model, optimizer, 1, start=i)
+        values.append(optimizer.hyperparameters()[0]["lr"])
+    return values
+
+
+@pytest.mark.parametrize("rule", TOWERS, ids=str)
+def test_loose_ones_change_nothing(rule):
+    loose = Safeguards(clip=1e9, cap=1e9)
+    model, other = make_model(), make_model()
+    train(model, gdtuo.Tower(model.parameters(), rule), 5)
+    train(other, gdtuo.Tower(other.parameters(), rule, safeguards=loose), 5)
+    assert same(parameters_of(model), parameters_of(other))
+
+
+def test_clip_bounds_what_one_batch_can_do():
+    text, clip = "SGD(0.1) / SGD(10)", 1e-3
+    clipped = step_sizes(text, Safeguards(clip=clip))
+    assert max(moves(clipped)) <= 10 * clip * (1 + 1e-9)
+    assert max(moves(step_sizes(text, Safeguards()))) > 0.1
+
+
+def test_clip_keeps_the_direction():
+    model = make_model()
+    rule = gdtuo.parse("SGD(0.1, momentum=0.5) / SGD(1)")
+    optimizer = gdtuo.Tower(model.parameters(), rule, safeguards=Safeguards(clip=1e-6))
+    train(model, optimizer, 2)
+    before = optimizer.hyperparameters()[0]
+    train(model, optimizer, 1, start=2)
+    after, v = optimizer.hyperparameters()[0], optimizer.hypergradients()[0]
+    moved = {name: before[name] - after[name] for name in before}
+    assert math.hypot(*moved.values()) == pytest.approx(1e-6, rel=1e-6)
+    assert moved["lr"] / moved["momentum"] == pytest.approx(v["lr"] / v["momentum"], rel=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_sign_and_normalized_are_scale_free(scale):
+    for manner in ("sign", "normalized"):
+        w = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+        rule = gdtuo.parse("SGD(0.1, coordinates={lr: log}) / SGD(0.05)")
+        optimizer = gdtuo.Tower([w], rule, safeguards=Safeguards(hyper_step=manner))
+        for _ in range(2):
+            w.grad = torch.full_like(w, scale)
+            optimizer.step()
+        learned = optimizer.hyperparameters()[0]["lr"]
+        assert learned == pytest.approx(0.1 * math.exp(0.05), rel=1e-12)
+
+
+@pytest.mark.parametrize("rule", TOWERS, ids=str)
+def test_delay(rule):
+    values = step_sizes(str(rule), Safeguards(delay=4), steps=6)
+    assert len(set(values[:5])) == 1
+    assert len(set(values[4:])) == 3
+
+
+def test_cap_bounds_each_tensor_s_step():
+    model = make_model()
+    rule = gdtuo.parse("SGD(1e6)")
+    optimizer = gdtuo.Tower(model.parameters(), rule, safeguards=Safeguards(cap=0.1))
+    for i in range(5):
+        before = parameters_of(model)
+        train(model, optimizer, 1, start=i)
+        for old, new in zip(before, parameters_of(model), strict=True):
+            floor = 0.01 * old.numel() ** 0.5
+            assert (new - old).norm() <= 0.1 * max(old.norm(), floor) * (1 + 1e-9)
+
+
+def test_cap_saves_what_would_diverge():
+    text = "SGD(1000.0, coordinates={lr: log}) / SGD(0.5)"
+    free, _ = run(text, Safeguards(hyper_step="sign"))
+    saved, _ = run(text, Safeguards(hyper_step="sign", cap=0.1))
+    assert not max(free) < 100  # nan counts as diverged
+    assert max(saved) < 3
+
+
+def test_a_step_of_nothing_stays_nothing():
+    w = torch.nn.Parameter(torch.zeros(3))
+    optimizer = gdtuo.Tower([w], gdtuo.SGD(1.0), safeguards=Safeguards(cap=0.1, clip=1.0))
+    w.grad = torch.zeros(3)
+    optimizer.step()
+    assert same([w.detach()], [torch.zeros(3)])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"clip": 0.0}, "clip=0.0"),
+        ({"cap": -1.0}, "cap=-1.0"),
+        ({"clip": math.nan}, "clip=nan"),
+        ({"hyper_step": "cosine"}, "Expected one of 'plain'"),
+        ({"delay": -1}, "delay=-1"),
+        ({"delay": 0.5}, "delay=0.5"),
+    ],
+)
+def test_errors(options, message):
+    with pytest.raises(gdtuo.GdtuoError, match=message):
+        Safeguards(**options)
