@@ -218,7 +218,12 @@ def _placed(
     if choice == "named" and row.published is not None and row.published.only_lr is not None:
         return row.rule(**values, optimizer=above, learn=("lr",))
     if choice == "by name":
-        lr = {name: draw(BY_RULE[gdtuo.SGD].lr_above) for name in draw(subsets)}
+        chosen = set(draw(subsets))
+        if expressible and chosen == {"momentum"}:
+            # The published SGD ignores its momentum at the first step, so that nothing in it needs
+            # a gradient then and autograd keeps no graph: it loses the first hypergradient.
+            chosen.add("lr")
+        lr = {name: draw(BY_RULE[gdtuo.SGD].lr_above) for name in sorted(chosen)}
         return row.rule(**values, optimizer=dataclasses.replace(above, lr=lr))
     if choice == "frozen" and draw(BOOLEANS):
         return row.rule(**values, optimizer=above, learn=())
