@@ -101,7 +101,7 @@ class Learner:
             bits = self.store[f"level{i}.frozen"]
             self.store[f"level{i}.frozen"] = bits | bit if frozen else bits & ~bit
 
-    def _thaw(self, i: int, v: Tensor) -> Tensor:
+    def _without_frozen(self, i: int, v: Tensor) -> Tensor:
         """``v``, a row for each learned entry of level i, with 0 in the rows that are frozen."""
         level, bits = self.levels[i], self.store[f"level{i}.frozen"]
         if bits == 0:
@@ -119,7 +119,7 @@ class Learner:
         cells, inputs = self._cells(), list[Inputs]()
         for i, cell in enumerate(cells, 1):  # up: the hypergradient of each level
             learned, constant = self.coordinates(i)
-            v = self.store[f"level{i - 1}.hypergradient"] = self._thaw(i - 1, v)
+            v = self.store[f"level{i - 1}.hypergradient"] = self._without_frozen(i - 1, v)
             v_above, state = torch.zeros_like(learned), cell.state()
             if cell.is_kept:
                 v_above, state = pull_back(cell.level, learned, constant, cell.previous(), v)
@@ -129,7 +129,7 @@ class Learner:
             step, state_after = update(self.levels[i], *self.coordinates(i), inputs[i - 1])
             cells[i - 1].save(inputs[i - 1], state_after)
             learned = self.store[f"level{i - 1}.learned"]
-            learned = self.levels[i - 1].bounded(learned - self._thaw(i - 1, step))
+            learned = self.levels[i - 1].bounded(learned - self._without_frozen(i - 1, step))
             self.store[f"level{i - 1}.learned"] = learned
         self.store["steps"] += 1
 

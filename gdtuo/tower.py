@@ -207,14 +207,18 @@ class Tower(torch.optim.Optimizer):
             for cell in present:
                 g = self._joined(cell, [p.grad for p in cell.tensors])
                 state = cell.state()
-                if cell.is_kept and learning:
-                    c = g if along is None else self._joined(cell, [along[p] for p in cell.tensors])
-                    previous = cell.previous(previous_factor)
-                    pulled, state = pull_back(cell.level, cell.of(learned), constant, previous, c)
-                    cell.of(v).add_(pulled)
-                elif cell.is_kept:
-                    previous = cell.previous(previous_factor)
-                    state = update(cell.level, cell.of(learned), constant, previous)[1]
+                if cell.is_kept:
+                    last = (cell.level, cell.of(learned), constant, cell.previous(previous_factor))
+                    if learning:
+                        c = (
+                            g
+                            if along is None
+                            else self._joined(cell, [along[p] for p in cell.tensors])
+                        )
+                        pulled, state = pull_back(*last, c)
+                        cell.of(v).add_(pulled)
+                    else:
+                        state = update(*last)[1]
                 pending.append((cell, cell.next(g, state, factor), constant))
             if present:
                 group["previous_lr_factor"] = factor
