@@ -118,8 +118,11 @@ class Cell:
         return [p.view(t.shape) for p, t in zip(pieces, self.tensors, strict=True)]
 
     def _read(self, key: str) -> Tensor:
-        return self.join([store[self.prefix + key] for store in self.stores])
+        parts = [store[self.prefix + key] for store in self.stores]
+        return parts[0] if key in self.level.scalar_keys else self.join(parts)
 
     def _write(self, key: str, whole: Tensor) -> None:
-        for store, piece in zip(self.stores, self.split(whole), strict=True):
+        scalar = key in self.level.scalar_keys
+        pieces = [whole] * len(self.stores) if scalar else self.split(whole)
+        for store, piece in zip(self.stores, pieces, strict=True):
             store[self.prefix + key] = piece

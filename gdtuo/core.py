@@ -41,6 +41,7 @@ class Level:
     constant: tuple[str, ...]
     lr_for: tuple[str, ...] | None  #: the entries beneath, one for each of an lr given by name
     state_keys: tuple[str, ...]
+    scalar_keys: tuple[str, ...]  #: those of the state that are one number, whatever the tensor
 
     def size(self, name: str) -> int:
         return len(self.lr_for) if name == "lr" and self.lr_for is not None else 1
@@ -101,15 +102,18 @@ def levels_of(rule: Rule) -> tuple[Level, ...]:
     """Lay out a tower, level 0 first."""
     levels: list[Level] = []
     for each in rule.levels:
-        constant = tuple(name for name in each.hyperparameters if name not in each.learned)
+        left_out = {n for n, spec in each.specs.items() if spec.optional and not each.uses(n)}
+        constant = tuple(
+            n for n in each.hyperparameters if n not in each.learned and n not in left_out
+        )
         lr_for = levels[-1].entries() if levels and each.lr_by_name is not None else None
-        levels.append(Level(each, each.learned, constant, lr_for, _state_keys(each)))
+        levels.append(Level(each, each.learned, constant, lr_for, *_state_keys(each)))
     return tuple(levels)
 
 
-def _state_keys(rule: Rule) -> tuple[str, ...]:
-    """The names in the state of ``rule``, from a trial of its `Rule.init`."""
-    w = torch.zeros(3)
+def _state_keys(rule: Rule) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names in the state of ``rule``, all and those of scalars, from a trial of `Rule.init`."""
+    w = torch.zeros(3) if rule.elementwise else torch.zeros(3, 2)
     state = rule.init(w)
     taken = RESERVED & set(state)
     if taken:
@@ -117,12 +121,12 @@ def _state_keys(rule: Rule) -> tuple[str, ...]:
             f"{type(rule).__name__}.init returns {', '.join(sorted(taken))}, names that a tower "
             "keeps for itself. Choose others."
         )
-    if rule.elementwise and any(value.shape != w.shape for value in state.values()):
+    if rule.elementwise and any(value.shape not in (w.shape, ()) for value in state.values()):
         raise GdtuoError(
             f"{type(rule).__name__} is elementwise, but its init returns a state of another shape "
             "than the tensor's. Make it zeros_like(w) or the like, or elementwise = False."
         )
-    return tuple(state)
+    return tuple(state), tuple(key for key, value in state.items() if value.dim() == 0)
 
 
 def structure(levels: Sequence[Level]) -> str:
@@ -133,12 +137,16 @@ def structure(levels: Sequence[Level]) -> str:
         constants = [
             f"{name}={getattr(level.rule, name)!r}"
             for name, spec in kind.specs.items()
-            if spec.learned is None
+            if spec.learned is None and (level.rule.uses(name) or not spec.optional)
         ]
         by_name = [f"lr for {' and '.join(level.lr_for)}"] if level.lr_for is not None else []
         state = [f"state {' and '.join(level.state_keys)}"] if level.state_keys else []
+        optional = [
+            f"with {name}" for name in level.constant + level.learned if kind.specs[name].optional
+        ]
         learned = f"^{{{','.join(level.learned)}}}"
-        parts.append(f"{kind.__name__}{learned}({', '.join(by_name + constants + state)})")
+        inside = ", ".join(by_name + constants + optional + state)
+        parts.append(f"{kind.__name__}{learned}({inside})")
     return " / ".join(parts)
 
 

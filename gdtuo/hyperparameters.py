@@ -60,8 +60,9 @@ logit = Coordinates(
 )
 COORDINATES = {each.name: each for each in (raw, square_root, logistic, log, logit)}
 
+switch = Domain("True or False", lambda v: v in (0.0, 1.0))
 
-Learned = Literal["by default", "unless 0", "when named"]
+Learned = Literal["by default", "unless 0", "when named", "never"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +72,8 @@ class Hyperparameter:
     domain: Domain
     coordinates: Coordinates
     learned: Learned | None  # None: a constant of the rule, which is no hyperparameter
+    optional: bool = False
+    why_never: str = ""
 
 
 def hyperparameter(
@@ -79,6 +82,8 @@ def hyperparameter(
     domain: Domain = finite,
     coordinates: Coordinates = raw,
     learned: Learned = "by default",
+    optional: bool = False,
+    why_never: str = "",
 ) -> Any:
     """Declare a hyperparameter in the body of a `Rule`.
 
@@ -87,7 +92,11 @@ def hyperparameter(
         domain: the values it may start at.
         coordinates: what the level above steps; ``raw``, ``square_root``, ``logistic``, or yours.
         learned: whether a level above learns it when ``learn=`` says nothing: ``"by default"``,
-            ``"unless 0"`` (0 switches it off, like ``momentum``) or ``"when named"``.
+            ``"unless 0"`` (0 switches it off, like ``momentum``) or ``"when named"``; ``"never"``
+            for one that has no useful derivative, which is refused even when named.
+        optional: 0 leaves it out altogether, unless it is learned; then ``h`` hasn't got it, and
+            see `Rule.uses`. It can be given by name alone.
+        why_never: what the refusal of a ``"never"`` says.
 
     Example:
         >>> import gdtuo
@@ -98,18 +107,24 @@ def hyperparameter(
         >>> print(Plain(0.5, optimizer=gdtuo.SGD(1e-3)))
         Plain(0.5) / SGD(0.001)
     """
-    spec = Hyperparameter(domain, coordinates, learned)
-    return dataclasses.field(default=default, metadata={"spec": spec})
+    spec = Hyperparameter(domain, coordinates, learned, optional, why_never)
+    return dataclasses.field(default=default, kw_only=optional, metadata={"spec": spec})
 
 
-def constant(default: float, *, domain: Domain = non_negative) -> Any:
-    """Declare a keyword-only number of a `Rule` that no level learns, such as ``eps``."""
-    spec = Hyperparameter(domain, raw, None)
+def constant(default: float, *, domain: Domain = non_negative, optional: bool = False) -> Any:
+    """Declare a keyword-only number of a `Rule` that no level learns, such as ``eps``, or a switch,
+    by a default of True or False. ``optional``: 0 or False leaves it out altogether."""
+    domain = switch if isinstance(default, bool) else domain
+    spec = Hyperparameter(domain, raw, None, optional)
     return dataclasses.field(default=default, kw_only=True, metadata={"spec": spec})
 
 
 def checked(owner: str, name: str, spec: Hyperparameter, value: object) -> float:
     """Return ``value`` as a float, or raise `GdtuoError` if it is not in the domain of ``name``."""
+    if spec.domain is switch:
+        if not isinstance(value, bool):
+            raise GdtuoError(f"{owner}: {name}={value!r} is no switch. Give True or False.")
+        return value
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise GdtuoError(f"{owner}: {name}={value!r} is not a number. Give {spec.domain.text}.")
     if not spec.domain.contains(float(value)):

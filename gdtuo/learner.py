@@ -140,6 +140,7 @@ class Learner:
             {
                 name: _readable(level, name, getattr(h, name), parts)
                 for name in level.rule.hyperparameters
+                if hasattr(h, name)  # an optional one that is left out is not there
             }
             for level, h in zip(self.levels, vectors, strict=True)
         ]

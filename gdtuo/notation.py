@@ -177,6 +177,8 @@ class _Parser:
             positional.append(self.argument_value())
 
     def argument_value(self) -> float | dict[str, Any]:
+        if self.kind == "name" and self.value in ("True", "False"):
+            return self.name("a switch") == "True"
         return dict(self.listed(self.entry, "}")) if self.take("{") else self.number()
 
     def entry(self) -> tuple[str, Any]:

@@ -74,10 +74,19 @@ class Rule:
     #: tensors are updated as one flat tensor, and the rule can be an upper level.
     elementwise: ClassVar[bool] = False
     specs: ClassVar[dict[str, Hyperparameter]]
-    inputs: ClassVar[frozenset[str]]  #: which of ``t`` and ``w`` `update` asks for
+    accepts: ClassVar[frozenset[str]]  #: which of ``t`` and ``w`` `update` takes
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """Which of ``t`` and ``w`` `update` is given: those that it takes. A rule that needs one at
+        some values only says so here, and gives it a default of None."""
+        return self.accepts
 
     def init(self, w: Tensor) -> State:
-        """Return the state of one tensor before its first update; by default there is none."""
+        """Return the state of one tensor before its first update; by default there is none.
+
+        Tensors of the shape of ``w``, or of shape () for a number that is a function of ``t``.
+        """
         return {}
 
     def update(self, *args: Any, **kwargs: Any) -> tuple[Tensor, State]:
@@ -101,14 +110,14 @@ class Rule:
         cls.specs = {
             f.name: f.metadata["spec"] for f in dataclasses.fields(cls) if "spec" in f.metadata
         }
-        cls.inputs = frozenset(list(inspect.signature(cls.update).parameters)[4:])
+        cls.accepts = frozenset(list(inspect.signature(cls.update).parameters)[4:])
         if "lr" not in cls.specs or cls.specs["lr"].learned is None:
             raise GdtuoError(
                 f"{cls.__name__} declares no lr. Add: lr: float = gdtuo.hyperparameter(0.01)"
             )
-        if not cls.inputs <= {"t", "w"}:
+        if not cls.accepts <= {"t", "w"}:
             raise GdtuoError(
-                f"{cls.__name__}.update asks for {sorted(cls.inputs - {'t', 'w'})}. Expected the "
+                f"{cls.__name__}.update asks for {sorted(cls.accepts - {'t', 'w'})}. Expected the "
                 "arguments self, g, state, h, and then t, w or both if the step depends on them."
             )
         cls.__init__ = _refusing_unknown_names(cls.__init__, cls)  # type: ignore[method-assign]
@@ -194,7 +203,7 @@ class Rule:
                     f"{owner}: learn={learn!r} has no meaning on the top rule, which nothing "
                     "learns. Leave it out, or give optimizer=, the rule that learns."
                 )
-            _expect_known(owner, "learn", learn, hyperparameters)
+            self._expect_learnable(owner, "learn", learn)
             if per_name is not None and set(per_name) != set(learn):
                 raise GdtuoError(
                     f"{owner}: learn={learn!r}, but the rule above gives step sizes for "
@@ -202,12 +211,31 @@ class Rule:
                 )
             object.__setattr__(self, "learn", tuple(n for n in hyperparameters if n in learn))
         if per_name is not None:
-            _expect_known(owner, "the lr of the rule above", per_name, hyperparameters)
+            self._expect_learnable(owner, "the lr of the rule above", per_name)
+
+    def _expect_learnable(self, owner: str, where: str, names: Iterable[str]) -> None:
+        never = [name for name in names if name in self.specs and name not in self.learnable]
+        if never:
+            why = self.specs[never[0]].why_never or "it is a constant of the rule"
+            raise GdtuoError(
+                f"{owner}: {where} names {never[0]!r}, which can't be learned: {why}. Expected "
+                f"some of {', '.join(self.learnable)}."
+            )
+        _expect_known(owner, where, names, self.learnable)
 
     @property
     def hyperparameters(self) -> tuple[str, ...]:
-        """The names that a level above could learn, as declared."""
+        """The names of all that are no constants of the rule, as declared."""
         return tuple(name for name, spec in self.specs.items() if spec.learned is not None)
+
+    @property
+    def learnable(self) -> tuple[str, ...]:
+        """The names that a level above could learn, as declared."""
+        return tuple(n for n in self.hyperparameters if self.specs[n].learned != "never")
+
+    def uses(self, name: str) -> bool:
+        """Whether a hyperparameter that 0 switches off plays a part: it is not 0, or learned."""
+        return getattr(self, name) != 0 or name in self.learned
 
     def coordinates_of(self, name: str) -> Coordinates:
         """The coordinates in which ``name`` is learned."""
