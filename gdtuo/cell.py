@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gdtuo.core import Inputs, Level
+from gdtuo.core import Inputs, Level, pull_back, update
 from gdtuo.rule import State
 
 Store = dict[str, Any]
@@ -24,6 +24,11 @@ class Cell:
     the parameter), the inputs of the last update. While ``is_kept`` is 1 the state is that *before*
     the last update; pulling back through it brings it up to date. At 0 it is up to date already.
     All of it is there from the start: some checkpoints restore only what they find in place.
+
+    Under a guard a step may turn out, on the device, not to be taken: ``step`` then counts what was
+    tried, and two more tensors tell the device what came of it, ``skipped``, how many of those were
+    not taken, and ``is_valid``, whether the update that is kept was taken and has not been dropped
+    since. What would be written is chosen by ``ok``, where that is given.
     """
 
     level: Level
@@ -31,6 +36,7 @@ class Cell:
     stores: list[Store]
     prefix: str = ""
     copies: int | slice | None = None  #: which copies of the hyperparameters; None: there is one
+    guard: int = 0  #: see `Safeguards`
 
     def of(self, coordinates: Tensor) -> Tensor:
         """The part of ``coordinates``, one row for each hyperparameter, that these tensors go by:
@@ -51,6 +57,7 @@ class Cell:
                     state["previous_parameter"] = torch.zeros_like(tensor)
             numbers = {"step": 0, "is_kept": 0}
             store |= {self.prefix + key: value for key, value in (state | numbers).items()}
+            set_guard(store, self.prefix, self.guard, tensor.device)
 
     @property
     def steps(self) -> int:
@@ -60,39 +67,73 @@ class Cell:
     def is_kept(self) -> bool:
         return bool(self.stores[0][self.prefix + "is_kept"])
 
+    @property
+    def t(self) -> int | Tensor:
+        """How many updates there have been: known to the device alone where there is a guard."""
+        return self.steps - self._read("skipped") if self.guard else self.steps
+
     def state(self) -> State:
         return {key: self._read(key) for key in self.level.state_keys}
 
-    def previous(self, lr_factor: float = 1.0) -> Inputs:
+    def previous(self, lr_factor: float | Tensor = 1.0) -> Inputs:
         """The inputs of the last update."""
         w = self._read("previous_parameter") if "w" in self.level.rule.inputs else None
-        return Inputs(self._read("previous_gradient"), self.state(), self.steps, w, lr_factor)
+        return Inputs(self._read("previous_gradient"), self.state(), self.t, w, lr_factor)
 
     def next(self, g: Tensor, state: State, lr_factor: float = 1.0) -> Inputs:
         """The inputs of the update to come."""
         w = self.join(self.tensors, copy=True) if "w" in self.level.rule.inputs else None
-        return Inputs(g, state, self.steps + 1, w, lr_factor)
+        return Inputs(g, state, self.t + 1, w, lr_factor)
 
-    def save(self, inputs: Inputs, state_after: State) -> None:
+    def catch_up(
+        self,
+        learned: Tensor,
+        constant: Tensor,
+        along: Tensor | None,
+        lr_factor: float | Tensor = 1.0,
+    ) -> tuple[Tensor | None, State]:
+        """The state up to date, by the last update made again, which is also pulled back: the
+        hypergradient of ``learned`` along a cotangent. None where nothing is kept or asked for."""
+        state = self.state()
+        if not self.is_kept:
+            return None, state
+        last = (self.level, self.of(learned), constant, self.previous(lr_factor))
+        v, after = (None, update(*last)[1]) if along is None else pull_back(*last, along)
+        if self.guard:
+            valid = self._read("is_valid")
+            after = {key: torch.where(valid, after[key], state[key]) for key in state}
+            v = None if v is None else torch.where(valid, v, 0.0)
+        return v, after
+
+    def save(self, inputs: Inputs, state_after: State, ok: Tensor | None = None) -> None:
         """Keep what the next step needs of the update that was just made."""
         if self.level.learned:
-            self._write("previous_gradient", inputs.g)
+            self._write("previous_gradient", inputs.g, ok)
             if inputs.w is not None:
-                self._write("previous_parameter", inputs.w)
-        self.save_state(inputs.state if self.level.learned else state_after)
+                self._write("previous_parameter", inputs.w, ok)
+        self._save_state(inputs.state if self.level.learned else state_after, ok)
         for store in self.stores:
-            store[self.prefix + "step"] = inputs.t
-            store[self.prefix + "is_kept"] = int(bool(self.level.learned))
+            store[self.prefix + "step"] += 1
+            store[self.prefix + "is_kept"] = (self.guard or 1) if self.level.learned else 0
+        if ok is not None:
+            self._write("skipped", self._read("skipped") + ~ok)
+            self._write("is_valid", self._read("is_valid") | ok)
 
-    def drop(self, state_after: State) -> None:
-        """Forget the last update: these tensors were left out of a step."""
-        self.save_state(state_after)
+    def drop(self, state_after: State, ok: Tensor | None = None) -> None:
+        """Forget the last update: these tensors were left out of a step.
+
+        Under a guard only the device knows whether that step was taken, so that it is forgotten
+        again the next time. It surely is when that was done as often as steps may be skipped.
+        """
+        self._save_state(state_after, ok)
         for store in self.stores:
-            store[self.prefix + "is_kept"] = 0
+            store[self.prefix + "is_kept"] -= 1
+        if ok is not None:
+            self._write("is_valid", self._read("is_valid") & ~ok)
 
-    def save_state(self, state: State) -> None:
+    def _save_state(self, state: State, ok: Tensor | None) -> None:
         for key, value in state.items():
-            self._write(key, value)
+            self._write(key, value, ok)
 
     def join(self, parts: Sequence[Tensor], copy: bool = False) -> Tensor:
         """One flat tensor, by a copy unless ``parts`` are all the pieces of one already."""
@@ -117,12 +158,33 @@ class Cell:
         pieces = torch.split(whole, [tensor.numel() for tensor in self.tensors])
         return [p.view(t.shape) for p, t in zip(pieces, self.tensors, strict=True)]
 
+    def _is_scalar(self, key: str) -> bool:
+        return key in ("skipped", "is_valid") or key in self.level.scalar_keys
+
     def _read(self, key: str) -> Tensor:
         parts = [store[self.prefix + key] for store in self.stores]
-        return parts[0] if key in self.level.scalar_keys else self.join(parts)
+        return parts[0] if self._is_scalar(key) else self.join(parts)
 
-    def _write(self, key: str, whole: Tensor) -> None:
-        scalar = key in self.level.scalar_keys
-        pieces = [whole] * len(self.stores) if scalar else self.split(whole)
+    def _write(self, key: str, whole: Tensor, ok: Tensor | None = None) -> None:
+        if ok is not None:
+            whole = torch.where(ok, whole, self._read(key))
+        if self._is_scalar(key) and len(self.stores) > 1:
+            pieces = list(whole.repeat(len(self.stores)).unbind())
+        else:
+            pieces = self.split(whole)
         for store, piece in zip(self.stores, pieces, strict=True):
             store[self.prefix + key] = piece
+
+
+def set_guard(store: Store, prefix: str, guard: int, device: torch.device) -> None:
+    """Add what a guard needs to what is kept; or, without one, take it in and leave it out."""
+    if guard and prefix + "skipped" not in store:
+        store[prefix + "skipped"] = torch.zeros((), dtype=torch.int64, device=device)
+        kept = bool(store[prefix + "is_kept"])
+        store[prefix + "is_valid"] = torch.full((), kept, device=device)
+        store[prefix + "is_kept"] = guard if kept else 0
+    elif not guard and prefix + "skipped" in store:
+        store[prefix + "step"] -= int(store.pop(prefix + "skipped"))
+        is_valid = bool(store.pop(prefix + "is_valid"))
+        store[prefix + "is_kept"] = int(is_valid and store[prefix + "is_kept"] > 0)
+        store.pop("left_out", None)

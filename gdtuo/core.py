@@ -18,7 +18,7 @@ so its new state comes with it: kept are one gradient, and a state that lags by 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -73,12 +73,20 @@ class Level:
         bounds = dict(self.rule.bounds or ())
         if not bounds.keys() & set(self.learned):
             return learned
-        rows = []
-        for name, row in self.split(self.learned, learned).items():
-            if name in bounds:
-                encode = self.rule.coordinates_of(name).encode
-                row = row.clamp(*map(encode, bounds[name]))
-            rows.append(row)
+
+        def clamped(name: str, row: Tensor) -> Tensor:
+            if name not in bounds:
+                return row
+            return row.clamp(*map(self.rule.coordinates_of(name).encode, bounds[name]))
+
+        return self._each_row(learned, clamped)
+
+    def decoded(self, learned: Tensor) -> Tensor:
+        """The values of the learned coordinates."""
+        return self._each_row(learned, lambda name, x: self.rule.coordinates_of(name).decode(x))
+
+    def _each_row(self, learned: Tensor, change: Callable[[str, Tensor], Tensor]) -> Tensor:
+        rows = [change(name, row) for name, row in self.split(self.learned, learned).items()]
         return torch.stack(rows) if self.lr_for is None else torch.cat(rows)
 
     def split(self, names: Sequence[str], vector: Tensor) -> dict[str, Tensor]:
@@ -89,11 +97,13 @@ class Level:
         rows = torch.split(vector, [self.size(name) for name in names])
         return dict(zip(names, rows, strict=True))
 
-    def values(self, learned: Tensor, constant: Tensor, lr_factor: float = 1.0) -> Values:
+    def values(self, learned: Tensor, constant: Tensor, lr_factor: float | Tensor = 1.0) -> Values:
         """Decode both vectors; ``lr_factor`` is what a schedule makes of the step size."""
         rows = self.split(self.learned, learned) | self.split(self.constant, constant)
         h = {name: self.rule.coordinates_of(name).decode(row) for name, row in rows.items()}
-        if lr_factor != 1.0:
+        if isinstance(lr_factor, Tensor):
+            h["lr"] = h["lr"] * lr_factor.to(h["lr"])
+        elif lr_factor != 1.0:
             h["lr"] = h["lr"] * lr_factor
         return Values(**h)
 
@@ -156,9 +166,9 @@ class Inputs:
 
     g: Tensor
     state: State
-    t: int  #: which update of this tensor it is, from 1
+    t: int | Tensor  #: which update of this tensor it is, from 1
     w: Tensor | None = None  #: the values updated, for a rule that reads them
-    lr_factor: float = 1.0
+    lr_factor: float | Tensor = 1.0
 
 
 def arithmetic_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -173,7 +183,11 @@ def update(level: Level, learned: Tensor, constant: Tensor, inputs: Inputs) -> t
     learned, constant = learned.to(g.device, dtype), constant.to(g.device, dtype)
     further: dict[str, Tensor] = {}
     if "t" in level.rule.inputs:
-        further["t"] = torch.full((), inputs.t, dtype=dtype, device=g.device)
+        further["t"] = (
+            inputs.t.to(g.device, dtype)
+            if isinstance(inputs.t, Tensor)
+            else torch.full((), inputs.t, dtype=dtype, device=g.device)
+        )
     if "w" in level.rule.inputs:
         assert inputs.w is not None  # the tower keeps it for such a rule
         further["w"] = inputs.w.to(dtype)

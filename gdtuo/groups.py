@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import MutableMapping
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
+from gdtuo.cell import Cell, Store, set_guard
+from gdtuo.core import Level, arithmetic_dtype
 from gdtuo.errors import GdtuoError
-from gdtuo.learner import Parts
+from gdtuo.learner import Learner, Parts
 from gdtuo.rule import Rule
 
 #: What has hyperparameters of its own: all groups together, each group, tensor, or element.
 Granularity = Literal["tower", "group", "tensor", "element"]
 Group = dict[str, Any]
+#: What a tower keeps for each parameter.
+States = MutableMapping[Tensor, Store]
 
 # Keys of a user's parameter group that are torch's or the user's own, not hyperparameters.
 GROUP_KEYS = frozenset({"params", "rule", "param_names", "initial_lr", "name"})
@@ -86,6 +92,50 @@ def is_followed(group: Group) -> bool:
     """Whether a group's hyperparameters are where its parameters are now."""
     constant = group["level0.constant"]
     return bool(constant.device == device(group) and constant.dtype == precision(group))
+
+
+def initialize(p: Tensor, store: Store, level: Level, guard: int) -> None:
+    """Start what is kept of one parameter."""
+    Cell(level, [p], [store], guard=guard).initialize(arithmetic_dtype(p.dtype))
+
+
+def set_guards(group: Group, states: States, levels: tuple[Level, ...], guard: int) -> None:
+    """Keep in a group and its parameters what a guard needs, and nothing of it without one."""
+    where = device(group)
+    for p in group["params"]:
+        if p in states:
+            set_guard(states[p], "", guard, p.device)
+    for i in range(1, len(levels)):
+        if f"level{i}.step" in group:
+            set_guard(group, f"level{i}.", guard, where)
+    factor = float(group["previous_lr_factor"])
+    on_device = torch.tensor(factor, dtype=precision(group), device=where)
+    group["previous_lr_factor"] = on_device if guard else factor
+    for key in [key for key in group if key.startswith("guard.") and not guard]:
+        del group[key]
+    if guard and "level0.learned" in group and "guard.causes" not in group:
+        Learner(levels, group).start_counts()
+
+
+def follow(group: Group, states: States, levels: tuple[Level, ...], guard: int) -> None:
+    """Bring all that is kept to the parameters' devices, in the precision that goes with them."""
+    for p in group["params"]:
+        store = states.get(p, {})
+        for key, value in store.items():
+            if isinstance(value, Tensor):
+                of_rule = key in levels[0].state_keys
+                store[key] = _moved(
+                    value, arithmetic_dtype(p.dtype) if of_rule else p.dtype, p.device
+                )
+    for key, value in group.items():
+        if isinstance(value, Tensor) and key != "tower":
+            group[key] = _moved(value, precision(group), device(group))
+    set_guards(group, states, levels, guard)
+
+
+def _moved(value: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """``value`` on ``device``, and in ``dtype`` unless it is a count or a flag."""
+    return value.to(device, dtype if value.is_floating_point() else value.dtype)
 
 
 def check_alike(groups: list[Group], saved: list[Group]) -> None:

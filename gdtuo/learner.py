@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from gdtuo.cell import Cell, Store
-from gdtuo.core import Inputs, Level, pull_back, structure, update
+from gdtuo.core import Inputs, Level, structure, update
 from gdtuo.errors import GdtuoError
+from gdtuo.rule import State
 from gdtuo.safeguards import NO_SAFEGUARDS, Safeguards
 
 # For each part of a group that has hyperparameters of its own: its columns, and its shape if these
@@ -20,6 +21,17 @@ from gdtuo.safeguards import NO_SAFEGUARDS, Safeguards
 Parts = dict[Any, tuple[int | slice, torch.Size | None]]
 
 FORMAT = 1  # of a tower's state; a change that older states can't be read with adds 1
+
+
+@dataclasses.dataclass
+class HyperStep:
+    """What a step makes of the learned hyperparameters of one level; nothing is written yet."""
+
+    cell: Cell  #: of the level above
+    inputs: Inputs  #: of its update
+    hypergradient: Tensor
+    learned: Tensor  #: the new coordinates
+    state: State  #: of the level above, after its update
 
 
 @dataclasses.dataclass
@@ -55,14 +67,26 @@ class Learner:
             self.store[f"level{i}.constant"] = constant
             self.store[f"level{i}.hypergradient"] = torch.zeros_like(learned)
             self.store[f"level{i}.frozen"] = 0
-        for cell in self._cells():
-            cell.initialize(dtype)
+        for i in itertools.takewhile(lambda i: self.levels[i].learned, range(len(self.levels))):
+            self._cell_above(i).initialize(dtype)
+
+    def start_counts(self) -> None:
+        """Of the steps that a guard skips: all, those in a row until now, and by their causes, the
+        loss gradient and each learned entry."""
+        entries = 1 + sum(len(level.entries()) for level in self.levels)
+        shapes = {"guard.causes": (entries,), "guard.skipped": (), "guard.in_a_row": ()}
+        for key, shape in shapes.items():
+            self.store[key] = torch.zeros(shape, dtype=torch.int64, device=self.device)
 
     def share(self) -> None:
         """Keep no more than what is not another's: the structure, and level 0's constants."""
-        for key in [key for key in self.store if key.startswith("level")]:
+        for key in [key for key in self.store if key.startswith(("level", "guard."))]:
             if key != "level0.constant":
                 del self.store[key]
+
+    @property
+    def device(self) -> torch.device:
+        return self.coordinates(0)[0].device
 
     def coordinates(self, i: int) -> tuple[Tensor, Tensor]:
         """Level i's: of its learned hyperparameters, and of its constants."""
@@ -71,10 +95,12 @@ class Learner:
     def _cells(self) -> list[Cell]:
         """Of level 1 and above, as far up as anything is learned and not frozen."""
         learning = itertools.takewhile(self.is_learning, range(len(self.levels) - 1))
-        return [
-            Cell(self.levels[i + 1], [self.coordinates(i)[0]], [self.store], f"level{i + 1}.")
-            for i in learning
-        ]
+        return [self._cell_above(i) for i in learning]
+
+    def _cell_above(self, i: int) -> Cell:
+        """What steps level i's learned coordinates."""
+        learned, guard = self.coordinates(i)[0], self.safeguards.guard
+        return Cell(self.levels[i + 1], [learned], [self.store], f"level{i + 1}.", guard=guard)
 
     def is_learning(self, i: int) -> bool:
         """Whether any of level i's hyperparameters is learned at present."""
@@ -114,23 +140,32 @@ class Learner:
         mask = torch.tensor(free, device=v.device)
         return torch.where(mask.view(-1, *[1] * (v.dim() - 1)), v, 0.0)
 
-    def step(self, v: Tensor) -> None:
-        """Step the hyperparameters of all levels, given ``v``, the hypergradient of level 0's."""
-        cells, inputs = self._cells(), list[Inputs]()
-        for i, cell in enumerate(cells, 1):  # up: the hypergradient of each level
+    def propose(self, v: Tensor) -> list[HyperStep]:
+        """The step of all levels, level 0's first, given ``v``, the hypergradient of level 0's."""
+        steps = list[HyperStep]()
+        for i, cell in enumerate(self._cells(), 1):  # up: the hypergradient of each level
             learned, constant = self.coordinates(i)
-            v = self.store[f"level{i - 1}.hypergradient"] = self._without_frozen(i - 1, v)
-            v_above, state = torch.zeros_like(learned), cell.state()
-            if cell.is_kept:
-                v_above, state = pull_back(cell.level, learned, constant, cell.previous(), v)
-            inputs.append(cell.next(self.safeguards.tamed(v), state))
-            v = v_above
-        for i in range(len(cells), 0, -1):  # down: each with the hyperparameters just learned
-            step, state_after = update(self.levels[i], *self.coordinates(i), inputs[i - 1])
-            cells[i - 1].save(inputs[i - 1], state_after)
-            learned = self.store[f"level{i - 1}.learned"]
-            learned = self.levels[i - 1].bounded(learned - self._without_frozen(i - 1, step))
-            self.store[f"level{i - 1}.learned"] = learned
+            v = self._without_frozen(i - 1, v)
+            v_above, state = cell.catch_up(learned, constant, v)
+            inputs = cell.next(self.safeguards.tamed(v), state)
+            steps.append(HyperStep(cell, inputs, v, self.coordinates(i - 1)[0], state))
+            v = torch.zeros_like(learned) if v_above is None else v_above
+        for i in range(len(steps), 0, -1):  # down: each with the hyperparameters just learned
+            learned, constant = self.coordinates(i)
+            above = steps[i].learned if i < len(steps) else learned
+            made = steps[i - 1]
+            step, made.state = update(self.levels[i], above, constant, made.inputs)
+            moved = made.learned - self._without_frozen(i - 1, step)
+            made.learned = self.levels[i - 1].bounded(moved)
+        return steps
+
+    def commit(self, steps: list[HyperStep], ok: Tensor | None = None) -> None:
+        """Write what was proposed; with ``ok``, a flag on the device, only where that is true."""
+        for i, made in enumerate(steps):
+            made.cell.save(made.inputs, made.state, ok)
+            new = {f"level{i}.learned": made.learned, f"level{i}.hypergradient": made.hypergradient}
+            for key, value in new.items():
+                self.store[key] = value if ok is None else torch.where(ok, value, self.store[key])
         self.store["steps"] += 1
 
     def values(self, parts: Parts | None) -> list[dict[str, Any]]:

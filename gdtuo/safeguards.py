@@ -26,11 +26,18 @@ class Safeguards:
             ``"normalized"``: v over its norm; ``"sign"``: the sign of each entry. The last two are
             scale-free: an upper step size is then the distance that a coordinate moves in a step,
             whatever the task, and best taken in ``log`` coordinates.
-        delay: how many first steps learn nothing, while the gradients are not yet typical.
+        delay: how many first steps learn nothing, while the gradients are not yet typical;
+            those that a guard skips count too.
         cap: the longest step of one tensor, relative to its own norm (taken as at least 0.01 times
             the square root of its number of elements). Keeps a step size that is far too large from
             destroying the weights before it is mended. The hypergradient is that of the step
             without the cap. None: no limit.
+        guard: how many steps may be skipped in a row. A step in which the gradient, a hypergradient
+            or what it would make of a hyperparameter is not finite is skipped: it changes nothing.
+            It is counted (`Tower.skipped_steps`), the first time that values are read there is a
+            warning with the level and the name, and as many as this in a row are an error, so that
+            a run that stands still is not taken for a stable one; the count is looked at once in so
+            many steps, beside that nothing waits for the device. 0: no guard.
 
     Raises:
         GdtuoError: a value that makes no sense.
@@ -46,6 +53,7 @@ class Safeguards:
     hyper_step: HyperStep = "plain"
     delay: int = 0
     cap: float | None = None
+    guard: int = 0
 
     def __post_init__(self) -> None:
         for name in ("clip", "cap"):
@@ -57,8 +65,10 @@ class Safeguards:
                 f"Safeguards: hyper_step={self.hyper_step!r}. Expected one of "
                 f"{', '.join(map(repr, get_args(HyperStep)))}."
             )
-        if not isinstance(self.delay, int) or self.delay < 0:
-            raise GdtuoError(f"Safeguards: delay={self.delay!r}. Give a number of steps from 0.")
+        for name in ("delay", "guard"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                raise GdtuoError(f"Safeguards: {name}={value!r}. Give a number of steps from 0.")
 
     def tamed(self, v: Tensor) -> Tensor:
         """What the level above is given for the hypergradient ``v``, a row for each entry."""

@@ -8,14 +8,14 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from gdtuo import groups
-from gdtuo.cell import Cell
-from gdtuo.core import Inputs, Level, arithmetic_dtype, levels_of, pull_back, update
+from gdtuo import groups, guard
+from gdtuo.core import Level, levels_of
 from gdtuo.errors import GdtuoError
 from gdtuo.groups import Granularity
 from gdtuo.learner import Learner
 from gdtuo.rule import Rule
 from gdtuo.safeguards import NO_SAFEGUARDS, Safeguards
+from gdtuo.stepping import Draft, Gradients, commit, draft
 
 
 class Tower(torch.optim.Optimizer):
@@ -90,6 +90,7 @@ class Tower(torch.optim.Optimizer):
             )
         self.rule, self.per, self.maximize, self.safeguards = rule, per, maximize, safeguards
         self._levels: list[tuple[Level, ...]] = []  # of each group
+        self._has_warned = False  # of steps that the guard skipped
         super().__init__(given, {"lr": rule.lr})  # type: ignore[attr-defined]
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -118,16 +119,14 @@ class Tower(torch.optim.Optimizer):
         group["lr"] = group["unscheduled_lr"] = rule.lr  # type: ignore[attr-defined]
         group["previous_lr_factor"] = 1.0
         dtype, device = groups.precision(group), groups.device(group)
-        learner = Learner(levels, group)
+        learner = Learner(levels, group, self.safeguards)
         learner.initialize(dtype, device, groups.number_of_copies(group, self.per))
         if self._learner(-1).store is not group:
             learner.share()
         for p in group["params"]:
             if p.requires_grad:
-                self._initialize(p, levels[0])
-
-    def _initialize(self, p: Tensor, level: Level) -> None:
-        Cell(level, [p], [self.state[p]]).initialize(arithmetic_dtype(p.dtype))
+                groups.initialize(p, self.state[p], levels[0], self.safeguards.guard)
+        groups.set_guards(group, self.state, levels, self.safeguards.guard)
 
     @torch.no_grad()
     def step(
@@ -151,113 +150,49 @@ class Tower(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         parameters = [p for group in self.param_groups for p in group["params"]]
-        self._check_gradients([p.grad for p in parameters])
         if all(p.grad is None for p in parameters):
+            if not any(state.get("step", 0) for state in self.state.values()):
+                raise GdtuoError(
+                    "Tower.step: no parameter has ever had a gradient. Call loss.backward() first, "
+                    "on a loss that depends on the parameters given to this tower."
+                )
             return loss
         if not all(map(groups.is_followed, self.param_groups)):
             self._follow_parameters()
-        along = None
-        if cotangents is not None:
-            given = list(cotangents)
-            if len(given) != len(parameters):
-                raise GdtuoError(
-                    f"Tower.step: {len(given)} cotangents for {len(parameters)} parameters. Give "
-                    "one for each parameter, in the order of the groups, or None in its place."
-                )
-            along = dict(zip(parameters, given, strict=True))
-        if self.per == "tower":
-            self._step(self._learner(0), range(len(self.param_groups)), along)
-        else:
-            for i in range(len(self.param_groups)):
-                self._step(self._learner(i), [i], along)
+        for group in self.param_groups:
+            groups.lr_factor(group)  # may refuse: before anything changes
+        gradients = Gradients.given(parameters, self.maximize, cotangents)
+        if not self.safeguards.guard:  # one after the other: less is held at once
+            for learner in self._learners():
+                commit(self._draft(learner, gradients))
+        elif guard.commit([self._draft(learner, gradients) for learner in self._learners()]):
+            self._report_skips()
         return loss
 
-    def _check_gradients(self, gradients: list[Tensor | None]) -> None:
-        if any(g is not None and g.layout != torch.strided for g in gradients):
-            raise GdtuoError(
-                "Tower.step: a gradient is sparse. Expected dense ones: build the layer with "
-                "sparse=False."
-            )
-        never = not any(state.get("step", 0) for state in self.state.values())
-        if never and all(g is None for g in gradients):
-            raise GdtuoError(
-                "Tower.step: no parameter has ever had a gradient. Call loss.backward() first, "
-                "on a loss that depends on the parameters given to this tower."
-            )
+    def _draft(self, learner: Learner, gradients: Gradients) -> Draft:
+        everything = zip(self.param_groups, (levels[0] for levels in self._levels), strict=True)
+        members = [each for each in everything if self.per == "tower" or each[0] is learner.store]
+        return draft(learner, members, self.state, self.per, gradients)
+
+    def _report_skips(self) -> None:
+        if self.safeguards.guard:
+            limit, warn = self.safeguards.guard, not self._has_warned
+            self._has_warned |= guard.report(self._learners(), limit, warn)
+
+    @property
+    def skipped_steps(self) -> int:
+        """How many steps the guard has skipped (`Safeguards`). Reading waits for the device."""
+        return guard.skipped(self._learners()) if self.safeguards.guard else 0
+
+    def _learners(self) -> list[Learner]:
+        """What learns: for each group, or for all."""
+        count = 1 if self.per == "tower" else len(self.param_groups)
+        return [self._learner(i) for i in range(count)]
 
     def _learner(self, i: int) -> Learner:
         """What learns for group i."""
         i = 0 if self.per == "tower" else i
         return Learner(self._levels[i], self.param_groups[i], self.safeguards)
-
-    def _step(
-        self, learner: Learner, of: Iterable[int], along: dict[Tensor, Tensor | None] | None
-    ) -> None:
-        """Step the hyperparameters that ``learner`` keeps, and the groups that go by them."""
-        own = [self.param_groups[i] for i in of]
-        factors = [groups.lr_factor(group) for group in own]  # may refuse: before anything changes
-        learned, learning = learner.coordinates(0)[0], learner.is_learning(0)
-        v, pending = torch.zeros_like(learned), list[tuple[Cell, Inputs, Tensor]]()
-        for group, factor in zip(own, factors, strict=True):
-            constant, previous_factor = group["level0.constant"], group["previous_lr_factor"]
-            present, absent = self._cells(group, learner.levels[0])
-            for cell in absent:  # left alone; what is kept of their last update is dropped
-                previous = cell.previous(previous_factor)
-                cell.drop(update(cell.level, cell.of(learned), constant, previous)[1])
-            for cell in present:
-                g = self._joined(cell, [p.grad for p in cell.tensors])
-                state = cell.state()
-                if cell.is_kept:
-                    last = (cell.level, cell.of(learned), constant, cell.previous(previous_factor))
-                    if learning:
-                        c = (
-                            g
-                            if along is None
-                            else self._joined(cell, [along[p] for p in cell.tensors])
-                        )
-                        pulled, state = pull_back(*last, c)
-                        cell.of(v).add_(pulled)
-                    else:
-                        state = update(*last)[1]
-                pending.append((cell, cell.next(g, state, factor), constant))
-            if present:
-                group["previous_lr_factor"] = factor
-        if not pending:
-            return
-        learner.step(v)
-        learned = learner.coordinates(0)[0]
-        for cell, inputs, constant in pending:
-            step, state_after = update(cell.level, cell.of(learned), constant, inputs)
-            cell.save(inputs, state_after)
-            steps = self.safeguards.capped(cell.tensors, cell.split(step))
-            torch._foreach_sub_(cell.tensors, steps)
-
-    def _joined(self, cell: Cell, gradients: list[Tensor | None]) -> Tensor:
-        """A copy of the gradients, those of what is minimized."""
-        pairs = zip(gradients, cell.tensors, strict=True)
-        g = cell.join([torch.zeros_like(p) if g is None else g for g, p in pairs], copy=True)
-        return g.neg_() if self.maximize else g
-
-    def _cells(self, group: dict[str, Any], level: Level) -> tuple[list[Cell], list[Cell]]:
-        """Parameters that have a gradient, and those left out that had a kept update, in cells."""
-        cells: dict[Any, Cell] = {}
-        together = level.rule.elementwise and self.per in ("tower", "group")
-        for i, (p, copies) in enumerate(
-            zip(group["params"], groups.copies(group, self.per), strict=True)
-        ):
-            if p.grad is not None and p not in self.state:  # unfrozen since construction
-                self._initialize(p, level)
-            store = self.state.get(p, {})
-            kept = bool(store.get("is_kept", 0))
-            if p.grad is not None or kept:
-                alike = (p.dtype, p.device, store["step"]) if together else i
-                new = Cell(level, [], [], copies=copies)
-                cell = cells.setdefault((p.grad is not None, kept, alike), new)
-                cell.tensors.append(p)
-                cell.stores.append(store)
-        present = [cell for (has_gradient, *_), cell in cells.items() if has_gradient]
-        absent = [cell for (has_gradient, *_), cell in cells.items() if not has_gradient]
-        return present, absent
 
     def hyperparameters(self, group: int = 0) -> list[dict[str, Any]]:
         """The values in force, in their own units: a dictionary for each level, level 0 first.
@@ -270,6 +205,7 @@ class Tower(torch.optim.Optimizer):
         Args:
             group: which parameter group's.
         """
+        self._report_skips()
         return self._readable(group).values(groups.parts(self.param_groups[group], self.per))
 
     def hypergradients(self, group: int = 0) -> list[dict[str, Any]]:
@@ -279,6 +215,7 @@ class Tower(torch.optim.Optimizer):
         They are derivatives with respect to the coordinates (an RMSProp's ``lr`` is the square of
         its own), along the gradients or cotangents of that step; 0 where nothing was kept.
         """
+        self._report_skips()
         return self._readable(group).hypergradients(
             groups.parts(self.param_groups[group], self.per)
         )
@@ -344,22 +281,12 @@ class Tower(torch.optim.Optimizer):
         self._follow_parameters()
 
     def _follow_parameters(self) -> None:
-        """Bring all that is kept to the parameters' devices, in the precision that goes with them:
-        after loading, or where the model was moved after the tower was made."""
+        """After loading, or where the model was moved or cast after the tower was made."""
         for group, levels in zip(self.param_groups, self._levels, strict=True):
-            for p in group["params"]:
-                for key, value in self.state.get(p, {}).items():
-                    if isinstance(value, Tensor):
-                        of_rule = key in levels[0].state_keys
-                        dtype = arithmetic_dtype(p.dtype) if of_rule else p.dtype
-                        self.state[p][key] = value.to(dtype=dtype, device=p.device)
-            dtype, device = groups.precision(group), groups.device(group)
-            for key, value in group.items():
-                if key.startswith("level") and isinstance(value, Tensor):
-                    group[key] = value.to(dtype=dtype, device=device)
+            groups.follow(group, self.state, levels, self.safeguards.guard)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("rule", "per", "maximize", "safeguards", "_levels")
+        own = ("rule", "per", "maximize", "safeguards", "_levels", "_has_warned")
         return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
 
     def __repr__(self) -> str:

@@ -1,0 +1,102 @@
+"""The guard: a step in which something is not finite is not taken, is counted, and is told of.
+
+Whether it is taken is decided on the device, by a flag; reading it would make every step wait. So
+the counts are tensors, and are read where values are read anyway, or once in as many steps as may
+be skipped in a row.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gdtuo import stepping
+from gdtuo.core import arithmetic_dtype
+from gdtuo.errors import GdtuoError
+from gdtuo.learner import Learner
+from gdtuo.stepping import Draft
+
+
+def finite(made: Draft) -> Tensor:
+    """For the loss gradient and each learned entry of each level, whether it was finite, its
+    hypergradient and its new value. What comes after something that was not is not to blame."""
+    learner, steps = made.learner, made.hyper_steps
+    # A norm that overflows is as bad: the squares that adaptive rules take would.
+    gradients = [inputs.g for _, inputs, _ in made.updates]
+    norms = [torch.linalg.vector_norm(g, dtype=arithmetic_dtype(g.dtype)) for g in gradients]
+    fine = torch.ones((), dtype=torch.bool, device=learner.device)
+    for norm in norms:
+        fine = fine & norm.isfinite().to(learner.device)
+    flags = [fine.view(1)]
+    for i, level in enumerate(learner.levels):
+        count = len(level.entries())
+        if i >= len(steps):  # not learned at present
+            flags.append(fine.new_ones(count))
+            continue
+        step = steps[i]
+        values = level.decoded(step.learned)
+        each = torch.stack([step.hypergradient, step.learned, values]).isfinite()
+        each = each.view(3, count, -1).all(2).all(0) | ~fine
+        flags.append(each)
+        fine = fine & each.all()
+    return torch.cat(flags)
+
+
+def commit(drafts: Sequence[Draft]) -> bool:
+    """Commit all drafts, or none where anything in any of them is not finite. Return whether it is
+    time to look at the counts."""
+    everything = [finite(made) for made in drafts]
+    at = drafts[0].learner.device
+    ok = torch.stack([flags.all().to(at) for flags in everything]).all()
+    due = False
+    for made, flags in zip(drafts, everything, strict=True):
+        store, here = made.learner.store, ok.to(made.learner.device)
+        store["guard.causes"] = store["guard.causes"] + ~flags
+        store["guard.skipped"] = store["guard.skipped"] + ~here
+        store["guard.in_a_row"] = torch.where(here, 0, store["guard.in_a_row"] + 1)
+        stepping.commit(made, here)
+        due |= bool(made.updates) and store["steps"] % made.learner.safeguards.guard == 0
+    return due
+
+
+def skipped(learners: Sequence[Learner]) -> int:
+    """How many steps were not taken."""
+    return int(learners[0].store["guard.skipped"])
+
+
+def report(learners: Sequence[Learner], limit: int, warn: bool) -> bool:
+    """Whether any step was skipped; if so and ``warn``, warn.
+
+    Raises:
+        GdtuoError: the last ``limit`` steps were all skipped.
+    """
+    number = skipped(learners)
+    if not number:
+        return False
+    causes = []
+    for i, learner in enumerate(learners):
+        names = [(0, "")]
+        names += [(j, name) for j, level in enumerate(learner.levels) for name in level.entries()]
+        for (level, name), times in zip(names, learner.store["guard.causes"].tolist(), strict=True):
+            what = f"the hypergradient of level {level}'s {name}" if name else "the loss gradient"
+            if times:
+                where = f" in group {i}" if len(learners) > 1 else ""
+                causes.append(f"{what}{where} ({times} times)")
+    in_a_row = int(learners[0].store["guard.in_a_row"])
+    text = f"not finite: {', '.join(causes)}"
+    if in_a_row >= limit:
+        raise GdtuoError(
+            f"The last {in_a_row} steps were all skipped; {text}. Nothing is being trained. Go "
+            "back to a checkpoint, with smaller step sizes, or mend the loss or the data."
+        )
+    if warn:
+        warnings.warn(
+            f"gdtuo: {number} steps were skipped and changed nothing; {text}. "
+            "`Tower.skipped_steps` has the count; this is said once.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return True

@@ -1,0 +1,166 @@
+"""One step of parameter groups that go by one copy of the hyperparameters: drafted, then committed.
+
+A draft changes nothing, so that everything can be looked at before anything is written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gdtuo import groups
+from gdtuo.cell import Cell
+from gdtuo.core import Inputs, Level, update
+from gdtuo.errors import GdtuoError
+from gdtuo.groups import Granularity, Group, States
+from gdtuo.learner import HyperStep, Learner
+from gdtuo.rule import State
+
+
+@dataclasses.dataclass(frozen=True)
+class Gradients:
+    """What a step goes by: ``p.grad``, and what the hypergradients are taken along if not that."""
+
+    maximize: bool = False
+    along: Mapping[Tensor, Tensor | None] | None = None
+
+    @classmethod
+    def given(
+        cls, parameters: list[Tensor], maximize: bool, cotangents: Iterable[Tensor | None] | None
+    ) -> Gradients:
+        """Those of a step of ``parameters``.
+
+        Raises:
+            GdtuoError: sparse ones, or another number of cotangents than of parameters.
+        """
+        if any(p.grad is not None and p.grad.layout != torch.strided for p in parameters):
+            raise GdtuoError(
+                "Tower.step: a gradient is sparse. Expected dense ones: build the layer with "
+                "sparse=False."
+            )
+        if cotangents is None:
+            return cls(maximize)
+        along = list(cotangents)
+        if len(along) != len(parameters):
+            raise GdtuoError(
+                f"Tower.step: {len(along)} cotangents for {len(parameters)} parameters. Give one "
+                "for each parameter, in the order of the groups, or None in its place."
+            )
+        return cls(maximize, dict(zip(parameters, along, strict=True)))
+
+    def of(self, cell: Cell) -> Tensor:
+        """A copy of the gradients, those of what is minimized."""
+        return self._joined(cell, [p.grad for p in cell.tensors])
+
+    def cotangent(self, cell: Cell, g: Tensor) -> Tensor:
+        """What the hypergradients are taken along, where the gradient is ``g``."""
+        if self.along is None:
+            return g
+        return self._joined(cell, [self.along[p] for p in cell.tensors])
+
+    def _joined(self, cell: Cell, gradients: list[Tensor | None]) -> Tensor:
+        pairs = zip(gradients, cell.tensors, strict=True)
+        g = cell.join([torch.zeros_like(p) if g is None else g for g, p in pairs], copy=True)
+        return g.neg_() if self.maximize else g
+
+
+@dataclasses.dataclass
+class Draft:
+    """A step of one learner and its groups, all but the parameters' own update."""
+
+    learner: Learner
+    hyper_steps: list[HyperStep] = dataclasses.field(default_factory=list)
+    updates: list[tuple[Cell, Inputs, Tensor]] = dataclasses.field(default_factory=list)
+    left_out: list[tuple[Cell, State]] = dataclasses.field(default_factory=list)
+    lr_factors: list[tuple[Group, float]] = dataclasses.field(default_factory=list)
+
+
+def draft(
+    learner: Learner,
+    members: Iterable[tuple[Group, Level]],
+    states: States,
+    per: Granularity,
+    gradients: Gradients,
+) -> Draft:
+    """Pull the last update back along the gradients, and propose the step of every level above."""
+    made = Draft(learner)
+    learned, learning = learner.coordinates(0)[0], learner.is_learning(0)
+    v = torch.zeros_like(learned)
+    for group, level in members:
+        constant, previous_factor = group["level0.constant"], group["previous_lr_factor"]
+        factor = groups.lr_factor(group)
+        present, absent = _cells(group, level, states, per, learner)
+        for cell in absent:  # left alone; what is kept of their last update is dropped
+            state = cell.catch_up(learned, constant, None, previous_factor)[1]
+            made.left_out.append((cell, state))
+        for cell in present:
+            g = gradients.of(cell)
+            along = gradients.cotangent(cell, g) if learning and cell.is_kept else None
+            pulled, state = cell.catch_up(learned, constant, along, previous_factor)
+            if pulled is not None:
+                cell.of(v).add_(pulled)
+            made.updates.append((cell, cell.next(g, state, factor), constant))
+        if present:
+            made.lr_factors.append((group, factor))
+    if made.updates:
+        made.hyper_steps = learner.propose(v)
+    return made
+
+
+def commit(made: Draft, ok: Tensor | None = None) -> None:
+    """Write a draft, and step the parameters; with ``ok``, a flag on the device, only where that
+    is true."""
+    learner = made.learner
+    for cell, state in made.left_out:
+        cell.drop(state, _at(ok, cell))
+    learned = made.hyper_steps[0].learned if made.hyper_steps else learner.coordinates(0)[0]
+    for cell, inputs, constant in made.updates:
+        step, state_after = update(cell.level, cell.of(learned), constant, inputs)
+        flag = _at(ok, cell)
+        cell.save(inputs, state_after, flag)
+        if flag is not None:
+            step = torch.where(flag, step, 0.0)
+        steps = learner.safeguards.capped(cell.tensors, cell.split(step))
+        torch._foreach_sub_(cell.tensors, steps)
+    for group, factor in made.lr_factors:
+        before = group["previous_lr_factor"]
+        group["previous_lr_factor"] = factor if ok is None else torch.where(ok, factor, before)
+    if made.updates:
+        learner.commit(made.hyper_steps, ok)
+
+
+def _at(ok: Tensor | None, cell: Cell) -> Tensor | None:
+    return None if ok is None else ok.to(cell.tensors[0].device)
+
+
+def _cells(
+    group: Group, level: Level, states: States, per: Granularity, learner: Learner
+) -> tuple[list[Cell], list[Cell]]:
+    """Parameters that have a gradient, and those left out that had a kept update, in cells."""
+    cells: dict[Any, Cell] = {}
+    together = level.rule.elementwise and per in ("tower", "group")
+    guard = learner.safeguards.guard
+    parameters: Sequence[Tensor] = group["params"]
+    for i, (p, copies) in enumerate(zip(parameters, groups.copies(group, per), strict=True)):
+        if p.grad is not None and p not in states:  # unfrozen since construction
+            groups.initialize(p, states[p], level, guard)
+        store = states.get(p, {})
+        kept, steps, left_out = (store.get(key, 0) for key in ("is_kept", "step", "left_out"))
+        if p.grad is not None or kept:
+            # Those that have taken as many steps go together. With a guard the host knows only how
+            # many were tried; of these as many were taken if they are the same ones.
+            alike = (p.dtype, p.device, steps, left_out) if together else i
+            new = Cell(level, [], [], copies=copies, guard=guard)
+            cell = cells.setdefault((p.grad is not None, bool(kept), alike), new)
+            cell.tensors.append(p)
+            cell.stores.append(store)
+        if guard and p.grad is None and steps:
+            store["left_out"] = zlib.crc32(f"{left_out} {learner.store['steps']}".encode())
+    present = [cell for (has_gradient, *_), cell in cells.items() if has_gradient]
+    absent = [cell for (has_gradient, *_), cell in cells.items() if not has_gradient]
+    return present, absent
