@@ -80,9 +80,9 @@ class Cell:
         w = self._read("previous_parameter") if "w" in self.level.rule.inputs else None
         return Inputs(self._read("previous_gradient"), self.state(), self.t, w, lr_factor)
 
-    def next(self, g: Tensor, state: State, lr_factor: float = 1.0) -> Inputs:
+    def next(self, g: Tensor, state: State, lr_factor: float | Tensor = 1.0) -> Inputs:
         """The inputs of the update to come."""
-        w = self.join(self.tensors, copy=True) if "w" in self.level.rule.inputs else None
+        w = self.joined_tensors() if "w" in self.level.rule.inputs else None
         return Inputs(g, state, self.t + 1, w, lr_factor)
 
     def catch_up(
@@ -112,12 +112,33 @@ class Cell:
             if inputs.w is not None:
                 self._write("previous_parameter", inputs.w, ok)
         self._save_state(inputs.state if self.level.learned else state_after, ok)
-        for store in self.stores:
-            store[self.prefix + "step"] += 1
-            store[self.prefix + "is_kept"] = (self.guard or 1) if self.level.learned else 0
+        self.count()
         if ok is not None:
             self._write("skipped", self._read("skipped") + ~ok)
             self._write("is_valid", self._read("is_valid") | ok)
+
+    def count(self) -> None:
+        """Count an update, which is kept if a level above learns."""
+        for store in self.stores:
+            store[self.prefix + "step"] += 1
+            store[self.prefix + "is_kept"] = (self.guard or 1) if self.level.learned else 0
+
+    def kept(self) -> dict[str, Tensor]:
+        """All tensors of the last update, joined."""
+        keys = list(self.level.state_keys)
+        if self.level.learned:
+            keys.append("previous_gradient")
+            keys += ["previous_parameter"] if "w" in self.level.rule.inputs else []
+        return {key: self._read(key) for key in keys}
+
+    def joined_tensors(self) -> Tensor:
+        """A copy of the tensors themselves."""
+        return self.join(self.tensors, copy=True)
+
+    def write_back(self, changed: dict[str, Tensor]) -> None:
+        """Keep what a function of the tensors in `kept`, and of counts from 0, has made of them."""
+        for key, value in changed.items():
+            self._write(key, value + self.steps if key == "skipped" else value)
 
     def drop(self, state_after: State, ok: Tensor | None = None) -> None:
         """Forget the last update: these tensors were left out of a step.

@@ -202,6 +202,11 @@ def pull_back(
 
     ``cotangent`` is the gradient of the loss with respect to what that update produced.
     """
+    if torch.compiler.is_compiling():  # which can't trace the other way, twice as fast in eager
+        step, pull, state = torch.func.vjp(  # type: ignore[misc]
+            lambda x: update(level, x, constant, previous), learned, has_aux=True
+        )
+        return -pull(cotangent.to(step.dtype))[0], state
     with torch.enable_grad():
         leaf = learned.detach().requires_grad_()
         step, state = update(level, leaf, constant, previous)

@@ -17,7 +17,7 @@ from gdtuo import stepping
 from gdtuo.core import arithmetic_dtype
 from gdtuo.errors import GdtuoError
 from gdtuo.learner import Learner
-from gdtuo.stepping import Draft
+from gdtuo.stepping import Apply, Draft, subtract
 
 
 def finite(made: Draft) -> Tensor:
@@ -25,7 +25,7 @@ def finite(made: Draft) -> Tensor:
     hypergradient and its new value. What comes after something that was not is not to blame."""
     learner, steps = made.learner, made.hyper_steps
     # A norm that overflows is as bad: the squares that adaptive rules take would.
-    gradients = [inputs.g for _, inputs, _ in made.updates]
+    gradients = [work.g for work, _ in made.updates]
     norms = [torch.linalg.vector_norm(g, dtype=arithmetic_dtype(g.dtype)) for g in gradients]
     fine = torch.ones((), dtype=torch.bool, device=learner.device)
     for norm in norms:
@@ -46,21 +46,23 @@ def finite(made: Draft) -> Tensor:
     return torch.cat([gradient, *entries])
 
 
-def commit(drafts: Sequence[Draft]) -> bool:
-    """Commit all drafts, or none where anything in any of them is not finite. Return whether it is
-    time to look at the counts."""
+def commit(drafts: Sequence[Draft], apply: Apply = subtract) -> None:
+    """Commit all drafts, or none where anything in any of them is not finite."""
     everything = [finite(made) for made in drafts]
     at = drafts[0].learner.device
     ok = torch.stack([flags.all().to(at) for flags in everything]).all()
-    due = False
     for made, flags in zip(drafts, everything, strict=True):
         store, here = made.learner.store, ok.to(made.learner.device)
         store["guard.causes"] = store["guard.causes"] + ~flags
         store["guard.skipped"] = store["guard.skipped"] + ~here
         store["guard.in_a_row"] = torch.where(here, 0, store["guard.in_a_row"] + 1)
-        stepping.commit(made, here)
-        due |= bool(made.updates) and store["steps"] % made.learner.safeguards.guard == 0
-    return due
+        stepping.commit(made, here, apply)
+
+
+def is_due(learners: Sequence[Learner], limit: int) -> bool:
+    """Whether it is time to look at the counts."""
+    steps = max(learner.store["steps"] for learner in learners)
+    return bool(steps > 0 and steps % limit == 0)
 
 
 def skipped(learners: Sequence[Learner]) -> int:

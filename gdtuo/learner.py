@@ -92,7 +92,7 @@ class Learner:
         """Level i's: of its learned hyperparameters, and of its constants."""
         return self.store[f"level{i}.learned"], self.store[f"level{i}.constant"]
 
-    def _cells(self) -> list[Cell]:
+    def cells(self) -> list[Cell]:
         """Of level 1 and above, as far up as anything is learned and not frozen."""
         learning = itertools.takewhile(self.is_learning, range(len(self.levels) - 1))
         return [self._cell_above(i) for i in learning]
@@ -142,8 +142,8 @@ class Learner:
 
     def propose(self, v: Tensor) -> list[HyperStep]:
         """The step of all levels, level 0's first, given ``v``, the hypergradient of level 0's."""
-        steps = list[HyperStep]()
-        for i, cell in enumerate(self._cells(), 1):  # up: the hypergradient of each level
+        steps: list[HyperStep] = []
+        for i, cell in enumerate(self.cells(), 1):  # up: the hypergradient of each level
             learned, constant = self.coordinates(i)
             v = self._without_frozen(i - 1, v)
             v_above, state = cell.catch_up(learned, constant, v)
@@ -166,6 +166,12 @@ class Learner:
             new = {f"level{i}.learned": made.learned, f"level{i}.hypergradient": made.hypergradient}
             for key, value in new.items():
                 self.store[key] = value if ok is None else torch.where(ok, value, self.store[key])
+        self.store["steps"] += 1
+
+    def count(self) -> None:
+        """Count a step whose tensors have been written already."""
+        for cell in self.cells():
+            cell.count()
         self.store["steps"] += 1
 
     def values(self, parts: Parts | None) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -70,64 +70,94 @@ class Gradients:
 
 
 @dataclasses.dataclass
+class Work:
+    """What a step is to be made of: a cell, its gradient, and what goes with them."""
+
+    group: Group
+    cell: Cell
+    g: Tensor
+    along: Tensor | None  #: what its hypergradient is taken along; None: it has none
+    lr_factor: float | Tensor
+
+
+Gathered = tuple[list[Work], list[tuple[Group, Cell]]]
+
+
+@dataclasses.dataclass
 class Draft:
     """A step of one learner and its groups, all but the parameters' own update."""
 
     learner: Learner
     hyper_steps: list[HyperStep] = dataclasses.field(default_factory=list)
-    updates: list[tuple[Cell, Inputs, Tensor]] = dataclasses.field(default_factory=list)
+    updates: list[tuple[Work, Inputs]] = dataclasses.field(default_factory=list)
     left_out: list[tuple[Cell, State]] = dataclasses.field(default_factory=list)
-    lr_factors: list[tuple[Group, float]] = dataclasses.field(default_factory=list)
 
 
-def draft(
+def gather(
     learner: Learner,
     members: Iterable[tuple[Group, Level]],
     states: States,
     per: Granularity,
     gradients: Gradients,
-) -> Draft:
-    """Pull the last update back along the gradients, and propose the step of every level above."""
-    made = Draft(learner)
-    learned, learning = learner.coordinates(0)[0], learner.is_learning(0)
-    v = torch.zeros_like(learned)
+) -> Gathered:
+    """The cells of groups that are to be updated, and those to be left alone."""
+    learning = learner.is_learning(0)
+    works, absent = list[Work](), list[tuple[Group, Cell]]()
     for group, level in members:
-        constant, previous_factor = group["level0.constant"], group["previous_lr_factor"]
         factor = groups.lr_factor(group)
-        present, absent = _cells(group, level, states, per, learner)
-        for cell in absent:  # left alone; what is kept of their last update is dropped
-            state = cell.catch_up(learned, constant, None, previous_factor)[1]
-            made.left_out.append((cell, state))
+        present, left_out = _cells(group, level, states, per, learner)
+        absent += [(group, cell) for cell in left_out]
         for cell in present:
             g = gradients.of(cell)
             along = gradients.cotangent(cell, g) if learning and cell.is_kept else None
-            pulled, state = cell.catch_up(learned, constant, along, previous_factor)
-            if pulled is not None:
-                cell.of(v).add_(pulled)
-            made.updates.append((cell, cell.next(g, state, factor), constant))
-        if present:
-            made.lr_factors.append((group, factor))
+            works.append(Work(group, cell, g, along, factor))
+    return works, absent
+
+
+def draft(learner: Learner, works: Iterable[Work], absent: Iterable[tuple[Group, Cell]]) -> Draft:
+    """Pull the last update back along the gradients, and propose the step of every level above."""
+    made = Draft(learner)
+    learned = learner.coordinates(0)[0]
+    v = torch.zeros_like(learned)
+
+    def catch_up(group: Group, cell: Cell, along: Tensor | None) -> tuple[Tensor | None, State]:
+        constant, factor = group["level0.constant"], group["previous_lr_factor"]
+        return cell.catch_up(learned, constant, along, factor)
+
+    for group, cell in absent:  # left alone; what is kept of their last update is dropped
+        made.left_out.append((cell, catch_up(group, cell, None)[1]))
+    for work in works:
+        pulled, state = catch_up(work.group, work.cell, work.along)
+        if pulled is not None:
+            work.cell.of(v).add_(pulled)
+        made.updates.append((work, work.cell.next(work.g, state, work.lr_factor)))
     if made.updates:
         made.hyper_steps = learner.propose(v)
     return made
 
 
-def commit(made: Draft, ok: Tensor | None = None) -> None:
-    """Write a draft, and step the parameters; with ``ok``, a flag on the device, only where that
-    is true."""
+def subtract(learner: Learner, cell: Cell, step: Tensor) -> None:
+    """w <- w - step, in place."""
+    torch._foreach_sub_(cell.tensors, learner.safeguards.capped(cell.tensors, cell.split(step)))
+
+
+Apply = Callable[[Learner, Cell, Tensor], None]
+
+
+def commit(made: Draft, ok: Tensor | None = None, apply: Apply = subtract) -> None:
+    """Write a draft, and ``apply`` the step to the parameters; with ``ok``, a flag on the device,
+    only where that is true."""
     learner = made.learner
     for cell, state in made.left_out:
         cell.drop(state, _at(ok, cell))
     learned = made.hyper_steps[0].learned if made.hyper_steps else learner.coordinates(0)[0]
-    for cell, inputs, constant in made.updates:
+    for work, inputs in made.updates:
+        cell, flag = work.cell, _at(ok, work.cell)
+        constant = work.group["level0.constant"]
         step, state_after = update(cell.level, cell.of(learned), constant, inputs)
-        flag = _at(ok, cell)
         cell.save(inputs, state_after, flag)
-        if flag is not None:
-            step = torch.where(flag, step, 0.0)
-        steps = learner.safeguards.capped(cell.tensors, cell.split(step))
-        torch._foreach_sub_(cell.tensors, steps)
-    for group, factor in made.lr_factors:
+        apply(learner, cell, step if flag is None else torch.where(flag, step, 0.0))
+    for group, factor in {id(w.group): (w.group, w.lr_factor) for w, _ in made.updates}.values():
         before = group["previous_lr_factor"]
         group["previous_lr_factor"] = factor if ok is None else torch.where(ok, factor, before)
     if made.updates:

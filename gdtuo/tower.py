@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from gdtuo import groups, guard
+from gdtuo.compiled import CompiledStep
 from gdtuo.core import Level, levels_of
 from gdtuo.errors import GdtuoError
 from gdtuo.groups import Granularity
 from gdtuo.learner import Learner
 from gdtuo.rule import Rule
 from gdtuo.safeguards import NO_SAFEGUARDS, Safeguards
-from gdtuo.stepping import Draft, Gradients, commit, draft
+from gdtuo.stepping import Gathered, Gradients, commit, draft, gather
 
 
 class Tower(torch.optim.Optimizer):
@@ -39,6 +40,11 @@ class Tower(torch.optim.Optimizer):
             copy; ``"tensor"`` or ``"element"``: each of them has a copy, and a tower above it.
         maximize: climb the objective; ``p.grad`` is its gradient.
         safeguards: see `Safeguards`.
+        compile: take the ordinary steps by one compiled graph (`torch.compile`), equal to the eager
+            ones to rounding. The first takes seconds to minutes; nothing is compiled anew when
+            hyperparameters, counts, schedules or sizes change. Logged once by the logger ``gdtuo``;
+            where there is no compiler, a warning says so once and steps are eager. A text names
+            another backend than inductor.
 
     Precision: state, hyperparameters and hypergradients are float32 for half-precision parameters
     (4 bytes an element for each tensor of the rule's state; the kept gradient stays in half), and
@@ -74,6 +80,7 @@ class Tower(torch.optim.Optimizer):
         per: Granularity = "group",
         maximize: bool = False,
         safeguards: Safeguards = NO_SAFEGUARDS,
+        compile: bool | str = False,
     ) -> None:
         groups.check_bottom(rule)
         if isinstance(params, (nn.Module, Rule)):
@@ -89,6 +96,8 @@ class Tower(torch.optim.Optimizer):
                 f"Tower: per={per!r}. Expected 'tower', 'group', 'tensor' or 'element'."
             )
         self.rule, self.per, self.maximize, self.safeguards = rule, per, maximize, safeguards
+        backend = "inductor" if compile is True else compile
+        self._compiled = CompiledStep(backend) if backend else None
         self._levels: list[tuple[Level, ...]] = []  # of each group
         self._has_warned = False  # of steps that the guard skipped
         super().__init__(given, {"lr": rule.lr})  # type: ignore[attr-defined]
@@ -170,17 +179,27 @@ class Tower(torch.optim.Optimizer):
         for group in self.param_groups:
             groups.lr_factor(group)  # may refuse: before anything changes
         gradients = Gradients.given(parameters, self.maximize, cotangents)
-        if not self.safeguards.guard:  # one after the other: less is held at once
-            for learner in self._learners():
-                commit(self._draft(learner, gradients))
-        elif guard.commit([self._draft(learner, gradients) for learner in self._learners()]):
-            self._report_skips()
+        learners = self._learners()
+        if self._compiled is not None or self.safeguards.guard:
+            gathered = [self._gather(learner, gradients) for learner in learners]
+            if self._compiled is None or not self._compiled.take(learners, gathered):
+                drafts = [draft(of, *each) for of, each in zip(learners, gathered, strict=True)]
+                if self.safeguards.guard:
+                    guard.commit(drafts)
+                else:
+                    for made in drafts:
+                        commit(made)
+            if self.safeguards.guard and guard.is_due(learners, self.safeguards.guard):
+                self._report_skips()
+        else:  # one after the other: less is held at once
+            for learner in learners:
+                commit(draft(learner, *self._gather(learner, gradients)))
         return loss
 
-    def _draft(self, learner: Learner, gradients: Gradients) -> Draft:
+    def _gather(self, learner: Learner, gradients: Gradients) -> Gathered:
         everything = zip(self.param_groups, (levels[0] for levels in self._levels), strict=True)
         members = [each for each in everything if self.per == "tower" or each[0] is learner.store]
-        return draft(learner, members, self.state, self.per, gradients)
+        return gather(learner, members, self.state, self.per, gradients)
 
     def _report_skips(self) -> None:
         if self.safeguards.guard:
@@ -310,7 +329,7 @@ class Tower(torch.optim.Optimizer):
             groups.follow(group, self.state, levels, self.safeguards.guard, self._kind(group))
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("rule", "per", "maximize", "safeguards", "_levels", "_has_warned")
+        own = ("rule", "per", "maximize", "safeguards", "_levels", "_has_warned", "_compiled")
         return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
 
     def __repr__(self) -> str:

@@ -1,0 +1,171 @@
+"""Compiled steps against eager ones, the reference; nothing is compiled anew without a reason."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import gdtuo
+from gdtuo import Safeguards
+from tests.problem import loss_at, make_model, parameters_of, train
+from tests.rules_table import homogeneous
+from tests.test_contract import CASES, PER, halves, read, through_a_file
+
+QUICK = "aot_eager"
+STEPS = 5
+
+
+@pytest.fixture(autouse=True)
+def _afresh():
+    torch.compiler.reset()
+    gdtuo.compiled._graph.cache_clear()
+
+
+def taken(rule, compile, dtype=torch.float64, steps=STEPS, groups_of=halves, go=train, **options):
+    model = make_model(dtype)
+    tower = gdtuo.Tower(groups_of(model), rule, compile=compile, **options)
+    if go is train:
+        return train(model, tower, steps, dtype=dtype), model, tower
+    return go(model, tower), model, tower
+
+
+def check(rule, backend=QUICK, rtol=1e-11, atol=1e-12, **options):
+    """The same losses, parameters and hyperparameters, and that steps were compiled."""
+    expected, eager, reference = taken(rule, False, **options)
+    losses, model, tower = taken(rule, backend, **options)
+    assert gdtuo.compiled._graph.cache_info().currsize == 1
+    assert losses == pytest.approx(expected, rel=rtol)
+    for p, q in zip(parameters_of(model), parameters_of(eager), strict=True):
+        torch.testing.assert_close(p, q, rtol=rtol, atol=atol)
+    assert read(tower) == pytest.approx(read(reference), rel=100 * rtol, abs=atol)
+    return tower
+
+
+@pytest.mark.parametrize("rule", CASES)
+def test_the_contract_table(rule):
+    check(rule, groups_of=lambda model: model.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("safeguards", [Safeguards(), Safeguards(guard=50, clip=0.1, cap=0.1)])
+@pytest.mark.parametrize("per", PER)
+@pytest.mark.parametrize("rule", CASES)
+def test_the_contract_table_at_every_granularity(rule, per, safeguards):
+    check(rule, per=per, safeguards=safeguards)
+
+
+TALL = gdtuo.parse("SGD(0.05, momentum=0.5) / SGD({lr: 0.01, momentum: 0.02}) / SGD(0.01)")
+ADAM = gdtuo.parse("Adam(0.02, beta1=0.6, beta2=0.8) / SGD(1e-3) / SGD(1e-5)")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"per": "tower"},
+        {"per": "tensor"},
+        {"per": "element"},
+        {"safeguards": Safeguards(guard=50)},
+        {"safeguards": Safeguards(clip=1e-3, hyper_step="normalized", cap=0.01, delay=2)},
+        {"maximize": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "rule", [TALL, pytest.param(ADAM, marks=pytest.mark.slow)], ids=["SGD", "Adam"]
+)
+def test_options(rule, options):
+    check(rule, **options)
+
+
+# Six with the real compiler, whose loading of torch warns of what torch has deprecated.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize(
+    "rule", [TALL, ADAM, homogeneous(gdtuo.RMSProp(0.02, gamma=0.8), 1)], ids=str
+)
+def test_inductor(rule, dtype):
+    rtol = 1e-4 if dtype == torch.float32 else 1e-10
+    check(rule, True, rtol=rtol, atol=rtol, dtype=dtype)
+
+
+def uneven(model, tower):
+    """Steps of every kind: a schedule, what is left out, frozen, held out, and a poisoned one."""
+    losses, parameters = [], list(model.parameters())
+    for i in range(12):
+        tower.param_groups[0]["lr"] = tower.param_groups[0]["unscheduled_lr"] * (1 - i / 20)
+        (tower.freeze if 5 <= i < 7 else tower.unfreeze)("lr")
+        tower.zero_grad()
+        loss = loss_at(model, i)
+        loss.backward()
+        losses.append(loss.item())
+        if i == 3:
+            parameters[1].grad = None
+        if i == 8:
+            parameters[0].grad[0] = math.nan
+        held_out = [p.detach().clone() for p in parameters] if i == 9 else None
+        tower.step(cotangents=held_out)
+    return losses
+
+
+@pytest.mark.filterwarnings("ignore:gdtuo.*skipped:RuntimeWarning")
+@pytest.mark.parametrize(
+    "rule", [pytest.param(TALL, marks=pytest.mark.slow), ADAM], ids=["SGD", "Adam"]
+)
+def test_steps_of_every_kind_among_each_other(rule):
+    expected, _, reference = taken(rule, False, go=uneven, safeguards=Safeguards(guard=50))
+    losses, _, tower = taken(rule, QUICK, go=uneven, safeguards=Safeguards(guard=50))
+    assert losses == pytest.approx(expected, rel=1e-11)
+    assert read(tower) == pytest.approx(read(reference), rel=1e-9)
+    assert tower.skipped_steps == reference.skipped_steps == 1
+    assert gdtuo.compiled._graph.cache_info().currsize == 2  # with held-out gradients, and without
+
+
+def test_nothing_is_compiled_anew(caplog):
+    """Not for other values, counts, factors of a schedule, or sizes; and it is said once."""
+    caplog.set_level(logging.INFO, "gdtuo")
+    taken(ADAM, QUICK)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for width in (7, 20):
+            model = nn.Sequential(nn.Linear(6, width), nn.Tanh(), nn.Linear(width, 3)).double()
+            tower = gdtuo.Tower(halves(model), ADAM, compile=QUICK)
+            schedule = torch.optim.lr_scheduler.ExponentialLR(tower, 0.9)
+            start = read(tower)
+            for i in range(4):
+                train(model, tower, 1, start=i)
+                schedule.step()
+            assert read(tower) != start
+    assert [record.message for record in caplog.records] == [
+        f"compiling the step of {ADAM} and {ADAM} for {QUICK}"
+    ]
+
+
+def test_resume_and_copies():
+    """From and into an eager tower too: the state is the same."""
+    _, model, tower = taken(ADAM, QUICK)
+    weights, state = through_a_file(model, tower)
+    pair = copy.deepcopy((model, tower))
+    losses = train(model, tower, 4, start=STEPS)
+    assert train(*pair, 4, start=STEPS) == pytest.approx(losses, rel=1e-12)
+    for compile in (False, QUICK):
+        again = make_model()
+        other = gdtuo.Tower(halves(again), ADAM, compile=compile)
+        again.load_state_dict(weights)
+        other.load_state_dict(state)
+        assert train(again, other, 4, start=STEPS) == pytest.approx(losses, rel=1e-12)
+
+
+def test_where_there_is_no_compiler():
+    """One warning, and eager steps from there on, that one included."""
+    expected, *_ = taken(ADAM, False)
+    with pytest.warns(RuntimeWarning, match=r"(?s)gdtuo: steps can't be compiled .*no compiler"):
+        losses, *_ = taken(ADAM, broken)
+    assert losses == expected
+
+
+def broken(graph, inputs):
+    raise RuntimeError("no compiler")
