@@ -23,7 +23,9 @@ STEPS = 5
 @pytest.fixture(autouse=True)
 def _afresh():
     torch.compiler.reset()
+    yield
     gdtuo.compiled._graph.cache_clear()
+    torch.compiler.reset()
 
 
 def taken(rule, compile, dtype=torch.float64, steps=STEPS, groups_of=halves, go=train, **options):

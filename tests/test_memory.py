@@ -53,7 +53,7 @@ def tower_step(rule):
 
 def flat(growth, megabytes: float = 4.0) -> None:
     tensors, blocks, size = growth
-    assert tensors == 0
+    assert tensors <= 0  # what other tests have left may go meanwhile
     assert blocks < 500  # a tensor a step would be many thousands
     assert size < megabytes * 2**20
 
