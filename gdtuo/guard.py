@@ -30,19 +30,20 @@ def finite(made: Draft) -> Tensor:
     fine = torch.ones((), dtype=torch.bool, device=learner.device)
     for norm in norms:
         fine = fine & norm.isfinite().to(learner.device)
-    flags = [fine.view(1)]
-    for i, level in enumerate(learner.levels):
-        count = len(level.entries())
-        if i >= len(steps):  # not learned at present
-            flags.append(fine.new_ones(count))
-            continue
-        step = steps[i]
-        values = level.decoded(step.learned)
-        each = torch.stack([step.hypergradient, step.learned, values]).isfinite()
-        each = each.view(3, count, -1).all(2).all(0) | ~fine
-        flags.append(each)
-        fine = fine & each.all()
-    return torch.cat(flags)
+    gradient = fine.view(1)
+    entries = [fine.new_ones(len(level.entries())) for level in learner.levels]
+
+    def look(i: int, *tensors: Tensor) -> None:
+        nonlocal fine
+        rows = torch.stack(tensors, 1).flatten(1).isfinite().all(1) | ~fine
+        entries[i] = entries[i] & rows
+        fine = fine & rows.all()
+
+    for i, step in enumerate(steps):  # a hypergradient is the cotangent of the next level's
+        look(i, step.hypergradient)
+    for i, step in reversed(list(enumerate(steps))):  # a new value makes the step beneath
+        look(i, step.learned, learner.levels[i].decoded(step.learned))
+    return torch.cat([gradient, *entries])
 
 
 def commit(drafts: Sequence[Draft]) -> bool:

@@ -26,6 +26,7 @@ State: TypeAlias = dict[str, Tensor]
 # Keys that a tower keeps beside a rule's own state.
 RESERVED = frozenset(
     {"step", "is_kept", "previous_gradient", "previous_parameter", "learned", "constant"}
+    | {"hypergradient", "frozen", "skipped", "is_valid", "left_out"}
 )
 
 

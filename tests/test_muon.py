@@ -15,7 +15,7 @@ from tests import references
 from tests.differences import check
 from tests.problem import loss_at, make_model, parameters_of, same, train
 from tests.rules_table import homogeneous, stacked
-from tests.test_schedules import SCHEDULERS, scheduled
+from tests.test_schedules import FOR_EVERY_RULE, Scheduled
 from tests.test_state import other_values, resumed
 
 PRONOUNCED = Muon(0.02, momentum=0.6, weight_decay=0.1)
@@ -39,13 +39,13 @@ def close(a: nn.Module, b: nn.Module) -> None:
         torch.testing.assert_close(p, q, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", [None, *SCHEDULERS])
+@pytest.mark.parametrize("name", [None, *FOR_EVERY_RULE])
 @pytest.mark.parametrize("rule", ALIKE, ids=str)
 def test_where_nothing_is_learned_it_is_the_reference(rule, name):
-    take = train if name is None else scheduled(SCHEDULERS[name])
+    take, take_theirs = (train if name is None else Scheduled(name) for _ in range(2))
     ours, theirs = matrices(), matrices()
     losses = take(ours, gdtuo.Tower(ours.parameters(), rule), 20)
-    expected = take(theirs, references.Muon(theirs.parameters(), rule), 20)
+    expected = take_theirs(theirs, references.Muon(theirs.parameters(), rule), 20)
     assert losses == pytest.approx(expected, rel=1e-12)
     assert losses[16] < losses[0]
     close(ours, theirs)
@@ -93,11 +93,11 @@ def test_hypergradients(rule, height, learn):
     assert len(derivatives[0]) == (2 if learn is None else 3)
 
 
-@pytest.mark.parametrize("name", ["lambda", "warm-up from 0", "cosine"])
+@pytest.mark.parametrize("name", FOR_EVERY_RULE[:3])
 def test_hypergradients_under_a_schedule(name):
     model = matrices()
     tower = gdtuo.Tower(model.parameters(), stacked(PRONOUNCED, ABOVE, PRONOUNCED.learnable))
-    check(model, tower, take=scheduled(SCHEDULERS[name]))
+    check(model, tower, take=Scheduled(name))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
