@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any, Literal
 
 import torch
@@ -19,6 +19,7 @@ from gdtuo.rule import Rule
 #: What has hyperparameters of its own: all groups together, each group, tensor, or element.
 Granularity = Literal["tower", "group", "tensor", "element"]
 Group = dict[str, Any]
+Kind = tuple[torch.dtype, torch.device]
 #: What a tower keeps for each parameter.
 States = MutableMapping[Tensor, Store]
 
@@ -77,21 +78,19 @@ def lr_factor(group: Group) -> float:
     return float(nominal / initial)
 
 
-def precision(group: Group) -> torch.dtype:
-    """The dtype of a group's hyperparameters: the widest that its parameters are updated in."""
-    wide = any(p.dtype == torch.float64 for p in group["params"])
-    return torch.float64 if wide else torch.float32
+def kind(groups: Iterable[Group]) -> Kind:
+    """Of the hyperparameters that ``groups`` go by: the widest dtype that any of the parameters is
+    updated in, and the device of the first."""
+    parameters = [p for group in groups for p in group["params"]]
+    wide = any(p.dtype == torch.float64 for p in parameters)
+    device = parameters[0].device if parameters else torch.device("cpu")
+    return torch.float64 if wide else torch.float32, device
 
 
-def device(group: Group) -> torch.device:
-    """Where a group's hyperparameters are: with its first parameter."""
-    return group["params"][0].device if group["params"] else torch.device("cpu")
-
-
-def is_followed(group: Group) -> bool:
+def is_followed(group: Group, kind: Kind) -> bool:
     """Whether a group's hyperparameters are where its parameters are now."""
     constant = group["level0.constant"]
-    return bool(constant.device == device(group) and constant.dtype == precision(group))
+    return (constant.dtype, constant.device) == kind
 
 
 def initialize(p: Tensor, store: Store, level: Level, guard: int) -> None:
@@ -99,17 +98,19 @@ def initialize(p: Tensor, store: Store, level: Level, guard: int) -> None:
     Cell(level, [p], [store], guard=guard).initialize(arithmetic_dtype(p.dtype))
 
 
-def set_guards(group: Group, states: States, levels: tuple[Level, ...], guard: int) -> None:
+def set_guards(
+    group: Group, states: States, levels: tuple[Level, ...], guard: int, kind: Kind
+) -> None:
     """Keep in a group and its parameters what a guard needs, and nothing of it without one."""
-    where = device(group)
+    dtype, device = kind
     for p in group["params"]:
         if p in states:
             set_guard(states[p], "", guard, p.device)
     for i in range(1, len(levels)):
         if f"level{i}.step" in group:
-            set_guard(group, f"level{i}.", guard, where)
+            set_guard(group, f"level{i}.", guard, device)
     factor = float(group["previous_lr_factor"])
-    on_device = torch.tensor(factor, dtype=precision(group), device=where)
+    on_device = torch.tensor(factor, dtype=dtype, device=device)
     group["previous_lr_factor"] = on_device if guard else factor
     for key in [key for key in group if key.startswith("guard.") and not guard]:
         del group[key]
@@ -117,7 +118,7 @@ def set_guards(group: Group, states: States, levels: tuple[Level, ...], guard: i
         Learner(levels, group).start_counts()
 
 
-def follow(group: Group, states: States, levels: tuple[Level, ...], guard: int) -> None:
+def follow(group: Group, states: States, levels: tuple[Level, ...], guard: int, kind: Kind) -> None:
     """Bring all that is kept to the parameters' devices, in the precision that goes with them."""
     for p in group["params"]:
         store = states.get(p, {})
@@ -129,8 +130,8 @@ def follow(group: Group, states: States, levels: tuple[Level, ...], guard: int) 
                 )
     for key, value in group.items():
         if isinstance(value, Tensor) and key != "tower":
-            group[key] = _moved(value, precision(group), device(group))
-    set_guards(group, states, levels, guard)
+            group[key] = _moved(value, *kind)
+    set_guards(group, states, levels, guard, kind)
 
 
 def _moved(value: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -118,16 +118,24 @@ class Tower(torch.optim.Optimizer):
                 )
         group["lr"] = group["unscheduled_lr"] = rule.lr  # type: ignore[attr-defined]
         group["previous_lr_factor"] = 1.0
-        dtype, device = groups.precision(group), groups.device(group)
         learner = Learner(levels, group, self.safeguards)
-        learner.initialize(dtype, device, groups.number_of_copies(group, self.per))
-        if self._learner(-1).store is not group:
+        kind = self._kind(group)
+        learner.initialize(*kind, groups.number_of_copies(group, self.per))
+        shared = self._learner(-1)
+        if shared.store is not group:
             learner.share()
+            if not groups.is_followed(shared.store, kind) and shared.store["steps"] == 0:
+                shared.initialize(*kind, None)  # another precision by the new group
         for p in group["params"]:
             if p.requires_grad:
                 groups.initialize(p, self.state[p], levels[0], self.safeguards.guard)
-        groups.set_guards(group, self.state, levels, self.safeguards.guard)
+        groups.set_guards(group, self.state, levels, self.safeguards.guard, kind)
 
+    def _kind(self, group: dict[str, Any]) -> groups.Kind:
+        """The dtype and device of the hyperparameters that ``group`` goes by."""
+        return groups.kind(self.param_groups if self.per == "tower" else [group])
+
+    @torch.inference_mode(False)  # where that is on, nothing could be differentiated
     @torch.no_grad()
     def step(
         self,
@@ -157,7 +165,7 @@ class Tower(torch.optim.Optimizer):
                     "on a loss that depends on the parameters given to this tower."
                 )
             return loss
-        if not all(map(groups.is_followed, self.param_groups)):
+        if not all(groups.is_followed(group, self._kind(group)) for group in self.param_groups):
             self._follow_parameters()
         for group in self.param_groups:
             groups.lr_factor(group)  # may refuse: before anything changes
@@ -266,24 +274,40 @@ class Tower(torch.optim.Optimizer):
         Raises:
             GdtuoError: it is the state of another tower, or of a later version of this package.
         """
-        groups.check_alike(self.param_groups, state_dict.get("param_groups", []))
-        for levels, group, saved in zip(
-            self._levels, self.param_groups, state_dict["param_groups"], strict=True
-        ):
-            Learner(levels, group).check_state(saved)
-        super().load_state_dict(state_dict)
-        # torch has cast the state to the parameters' dtype; half precision loses digits by that.
-        saved_ids = [i for group in state_dict["param_groups"] for i in group["params"]]
-        parameters = [p for group in self.param_groups for p in group["params"]]
-        for p, saved_id in zip(parameters, saved_ids, strict=True):
-            if saved_id in state_dict["state"]:
-                self.state[p] = dict(state_dict["state"][saved_id])
-        self._follow_parameters()
+
+        def check(_: Any, given: dict[str, Any]) -> None:
+            groups.check_alike(self.param_groups, given.get("param_groups", []))
+            for levels, group, saved in zip(
+                self._levels, self.param_groups, given["param_groups"], strict=True
+            ):
+                Learner(levels, group).check_state(saved)
+            checked.update(given)
+
+        def restore(_: Any) -> None:
+            # torch has cast the state to the parameters' dtype; half precision loses digits by it.
+            saved_ids = [i for group in checked["param_groups"] for i in group["params"]]
+            parameters = [p for group in self.param_groups for p in group["params"]]
+            for p, saved_id in zip(parameters, saved_ids, strict=True):
+                if saved_id in checked["state"]:
+                    self.state[p] = dict(checked["state"][saved_id])
+            self._follow_parameters()
+
+        checked: dict[str, Any] = {}
+        # After the user's hooks that come before, and before those that come after.
+        handles = (
+            self.register_load_state_dict_pre_hook(check),
+            self.register_load_state_dict_post_hook(restore, prepend=True),
+        )
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def _follow_parameters(self) -> None:
         """After loading, or where the model was moved or cast after the tower was made."""
         for group, levels in zip(self.param_groups, self._levels, strict=True):
-            groups.follow(group, self.state, levels, self.safeguards.guard)
+            groups.follow(group, self.state, levels, self.safeguards.guard, self._kind(group))
 
     def __getstate__(self) -> dict[str, Any]:
         own = ("rule", "per", "maximize", "safeguards", "_levels", "_has_warned")

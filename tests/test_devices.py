@@ -100,20 +100,7 @@ def test_a_float64_state_in_a_float32_model(row):
         assert level == pytest.approx(wider, rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    "first",
-    [
-        torch.float64,
-        pytest.param(
-            torch.float32,
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="what all groups share is in the precision of the first of them alone",
-            ),
-        ),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("first", [torch.float64, torch.float32], ids=str)
 def test_groups_that_share_a_tower_share_the_widest_precision(first):
     """The narrower group has no gradient here, so that its place is all it brings."""
     model, alone = make_model(), make_model()

@@ -220,3 +220,17 @@ def test_too_few_cotangents():
     loss_at(model, 0).backward()
     with pytest.raises(gdtuo.GdtuoError, match="1 cotangents for 4 parameters"):
         optimizer.step(cotangents=[None])
+
+
+def test_a_group_s_own_constants_are_its_own_where_the_tower_is_shared():
+    """Where nothing is learned, against a tower for each group."""
+    rule, results = gdtuo.parse("Adam(0.02) / SGD(0)"), []
+    for per in ("tower", "group"):
+        model = make_model()
+        groups = [
+            {"params": list(model[0].parameters())},
+            {"params": list(model[2].parameters()), "eps": 0.1, "initial_second_moment": 0.01},
+        ]
+        train(model, gdtuo.Tower(groups, rule, per=per), 4)
+        results.append(parameters_of(model))
+    assert same(*results)

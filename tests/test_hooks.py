@@ -117,11 +117,6 @@ def test_state_dict_hooks():
     assert train(model, tower, 3, start=3) == train(again, other, 3, start=3)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Tower.load_state_dict checks, and afterwards restores the parameters' state from, "
-    "what it was given, not what the hook made of it",
-)
 def test_a_hook_before_loading_may_bring_the_state_into_order():
     """By the parameters' names: the use that torch's documentation gives for it."""
 
@@ -143,10 +138,6 @@ def test_a_hook_before_loading_may_bring_the_state_into_order():
     assert train(again, other, 4, start=3) == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Tower.load_state_dict restores the parameters' state after torch has run the hook",
-)
 def test_a_hook_after_loading_may_change_the_state():
     def forget(tower):
         for state in tower.state.values():

@@ -174,11 +174,6 @@ def test_clip_grad_value_clips_the_hypergradient():
     assert tower.hyperparameters()[0]["lr"] == pytest.approx(expected, rel=1e-13)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="pull_back enables gradients, which inference mode does not heed: the error says that "
-    "the rule doesn't use its hyperparameters; torch.optim's optimizers do step there",
-)
 def test_a_step_in_inference_mode_is_a_step():
     runs = []
     for mode in (torch.no_grad, torch.inference_mode):

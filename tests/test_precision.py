@@ -1,6 +1,7 @@
 """Dtype, device and shape are kept; half precision has its state and arithmetic in float32."""
 
 import io
+import math
 
 import pytest
 import torch
@@ -153,3 +154,27 @@ def test_a_weight_that_is_never_used_makes_no_nan(row, decay):
     assert unused.isfinite().all()
     assert used.isfinite().all()
     assert all(abs(value) < 10 for value in tower.hyperparameters()[0].values())
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("above", [gdtuo.SGD(1e-6), gdtuo.SGD(1e-6, optimizer=gdtuo.SGD(1e-8))])
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_dead_relus_make_no_nan(row, above, dtype):
+    """Their weights' gradients are exactly 0, and so is a second moment that has decayed."""
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 1)).to(dtype)
+    nn.init.constant_(model[0].bias, -50.0)
+    rule = stacked(row.pronounced, above)
+    tower = gdtuo.Tower(model.parameters(), rule, safeguards=gdtuo.Safeguards(guard=50))
+    for state in tower.state.values():
+        for key in row.rule().init(torch.ones(1)):
+            state[key] = torch.zeros_like(state[key])
+    for _ in range(6):
+        tower.zero_grad()
+        model(torch.rand(8, 4, dtype=dtype)).square().mean().backward()
+        assert model[0].weight.grad.count_nonzero() == 0
+        tower.step()
+    assert tower.skipped_steps == 0
+    assert all(p.isfinite().all() for p in model.parameters())
+    assert all(
+        math.isfinite(value) for level in tower.hyperparameters() for value in level.values()
+    )
