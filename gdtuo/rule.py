@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Iterable, Mapping
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, dataclass_transform
 
 from torch import Tensor
@@ -30,8 +29,12 @@ RESERVED = frozenset(
 )
 
 
-class Values(SimpleNamespace):
+class Values:
     """The hyperparameters' values as an update reads them: ``h.lr``, ``h.momentum``, tensors."""
+
+    def __init__(self, **values: Tensor) -> None:
+        for name, value in values.items():
+            setattr(self, name, value)
 
     if TYPE_CHECKING:
 
