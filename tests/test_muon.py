@@ -22,7 +22,7 @@ PRONOUNCED = Muon(0.02, momentum=0.6, weight_decay=0.1)
 ALIKE = [
     Muon(0.02),
     Muon(0.02, weight_decay=0.0),
-    Muon(0.05, momentum=0.8, weight_decay=0.3, nesterov=False, ns_steps=3, eps=1e-3),
+    Muon(0.05, momentum=0.8, weight_decay=0.3, nesterov=False, ns_steps=3, eps=0.3),
 ]
 ABOVE = gdtuo.SGD(1e-3, momentum=0.5, optimizer=gdtuo.SGD(1e-4))
 
