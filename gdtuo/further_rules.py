@@ -30,9 +30,9 @@ class AdamW(Rule):
         v <- beta2 v + (1 - beta2) g^2
         w <- w - lr (m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay w)
 
-    All four hyperparameters have a useful derivative; that of ``weight_decay`` along the gradients
-    that train says only that less of it fits them better. Learn it along held-out ones: the
-    ``cotangents`` of `Tower.step`. A schedule's factor on ``lr`` is one on the decay too.
+    All four hyperparameters have a useful derivative; that of ``weight_decay`` along held-out
+    gradients (``cotangents`` of `Tower.step`), for it is only in the way of those that train. A
+    schedule's factor on ``lr`` is one on the decay too.
 
     Args:
         lr: step size, raw coordinates, any finite number.
@@ -143,11 +143,11 @@ class Lion(Rule):
         w <- w - lr (sign(beta1 m + (1 - beta1) g) + weight_decay w)
         m <- beta2 m + (1 - beta2) g            (m starts at 0)
 
-    ``lr`` and ``weight_decay`` have a useful derivative; that of the latter along the gradients
-    that train says only that less of it fits them better (learn it along held-out ones, the
-    ``cotangents`` of `Tower.step`). The betas act through a sign alone, whose derivative is 0, so
-    they are refused in ``learn``. A schedule's factor on ``lr`` is one on the decay too. As an
-    upper level it moves each coordinate by ``lr``, however small the hypergradient.
+    ``lr`` and ``weight_decay`` have a useful derivative; the latter along held-out gradients
+    (``cotangents`` of `Tower.step`), for it is only in the way of those that train. The betas act
+    through a sign alone, whose derivative is 0, so they are refused in ``learn``. A schedule's
+    factor on ``lr`` is one on the decay too. As an upper level it moves each coordinate by ``lr``,
+    however small the hypergradient.
 
     Args:
         lr: step size, raw coordinates, any finite number.
@@ -206,10 +206,10 @@ class Muon(Rule):
                                                                      u / max(||u||, eps))
         w <- w - lr (sqrt(max(1, r / c)) x + weight_decay w)
 
-    All three hyperparameters have a useful derivative; that of ``weight_decay`` along the gradients
-    that train says only that less of it fits them better (learn it along held-out ones, the
-    ``cotangents`` of `Tower.step`). A schedule's factor on ``lr`` is one on the decay too. The
-    arithmetic is in the precision of the parameters (float32 for half), where torch's is bfloat16.
+    All three hyperparameters have a useful derivative; that of ``weight_decay`` along held-out
+    gradients (``cotangents`` of `Tower.step`), for it is only in the way of those that train. A
+    schedule's factor on ``lr`` is one on the decay too. The arithmetic is in the precision of the
+    parameters (float32 for half), where torch's is bfloat16.
 
     It is for the matrices of hidden layers; the rest needs a group with a rule of its own. A step
     of a matrix depends on all of it, so that Muon can't be an upper level.

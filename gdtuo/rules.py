@@ -41,9 +41,8 @@ class SGD(Rule):
         b <- mu b + (1 - dampening) g    (b starts as g; without momentum b = g, and none is kept)
         w <- w - alpha b                 (with nesterov: w - alpha (g + mu b))
 
-    All three hyperparameters have a useful derivative; that of ``weight_decay`` along the gradients
-    that train says only that less of it fits them better. Learn it along held-out ones: the
-    ``cotangents`` of `Tower.step`.
+    All three hyperparameters have a useful derivative; that of ``weight_decay`` along held-out
+    gradients (``cotangents`` of `Tower.step`), for it is only in the way of those that train.
 
     Args:
         lr: step size, raw coordinates, any finite number; negative too. As an upper level also a
