@@ -1,6 +1,10 @@
 """Gradient Descent: The Ultimate Optimizer (Chandra et al., NeurIPS 2022) for PyTorch."""
 
 from gdtuo.errors import GdtuoError as GdtuoError
+from gdtuo.further_rules import AdamW as AdamW
+from gdtuo.further_rules import Lion as Lion
+from gdtuo.further_rules import Muon as Muon
+from gdtuo.further_rules import NAdam as NAdam
 from gdtuo.history import History as History
 from gdtuo.hyperparameters import Coordinates as Coordinates
 from gdtuo.hyperparameters import Domain as Domain
@@ -12,6 +16,7 @@ from gdtuo.hyperparameters import logistic as logistic
 from gdtuo.hyperparameters import logit as logit
 from gdtuo.hyperparameters import non_negative as non_negative
 from gdtuo.hyperparameters import positive as positive
+from gdtuo.hyperparameters import positive_whole as positive_whole
 from gdtuo.hyperparameters import raw as raw
 from gdtuo.hyperparameters import square_root as square_root
 from gdtuo.hyperparameters import stable_momentum as stable_momentum

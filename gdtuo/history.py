@@ -159,7 +159,7 @@ class History:
             for j, level in enumerate(levels):
                 values = vars(level.values(*Learner(levels, store).coordinates(j)))
                 slopes = level.split(level.learned, store[f"level{j}.hypergradient"])
-                for name in level.rule.hyperparameters:
+                for name in (n for n in level.rule.hyperparameters if n in values):
                     of = level.lr_for if name == "lr" else None
                     names = [name] if of is None else [f"lr[{entry}]" for entry in of]
                     own = [""] if parts is None or name not in level.learned else list(parts)

@@ -177,7 +177,9 @@ class _Parser:
             positional.append(self.argument_value())
 
     def argument_value(self) -> float | dict[str, Any]:
-        if self.kind == "name" and self.value in ("True", "False"):
+        if self.kind == "name":
+            if self.value not in ("True", "False"):
+                self.fail("expected a number, True or False")
             return self.name("a switch") == "True"
         return dict(self.listed(self.entry, "}")) if self.take("{") else self.number()
 

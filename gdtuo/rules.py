@@ -1,4 +1,4 @@
-"""Every rule, from the simplest to the hardest: the paper's numerics under torch's names."""
+"""The paper's rules, from the simplest to the hardest: its numerics under torch's names."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from gdtuo.errors import GdtuoError
 from gdtuo.hyperparameters import (
     constant,
+    finite,
     hyperparameter,
     logistic,
     non_negative,
@@ -25,23 +27,36 @@ def root(x: Tensor) -> Tensor:
     return x.clamp_min(torch.finfo(x.dtype).tiny).sqrt()
 
 
+def inputs_with_decay(rule: Rule) -> frozenset[str]:
+    """What ``rule`` takes, without ``w``, of which a copy is kept, where nothing decays."""
+    return rule.accepts if rule.uses("weight_decay") else rule.accepts - {"w"}
+
+
 class SGD(Rule):
     """Stochastic gradient descent, with heavy-ball momentum (paper, section 2 and 3.3.1).
 
     Equations, with alpha = ``lr`` and mu = ``momentum``::
 
-        b <- mu b + g          (b starts at 0; without momentum b = g and nothing is kept)
-        w <- w - alpha b
+        g <- g + weight_decay w
+        b <- mu b + (1 - dampening) g    (b starts as g; without momentum b = g, and none is kept)
+        w <- w - alpha b                 (with nesterov: w - alpha (g + mu b))
+
+    All three hyperparameters have a useful derivative; that of ``weight_decay`` along held-out
+    gradients (``cotangents`` of `Tower.step`), for it is only in the way of those that train.
 
     Args:
         lr: step size, raw coordinates, any finite number; negative too. As an upper level also a
             mapping from the hyperparameters beneath to a step size for each.
         momentum: raw coordinates, between -1 and 1. One that starts at 0 is off: it is learned, and
             its buffer kept, only when ``learn`` or the ``lr={...}`` above names it.
+        weight_decay: of the L2 penalty weight_decay / 2 ||w||^2, raw coordinates, 0 or more to
+            start with; learned when named. Where there is none, no copy of w is kept.
+        dampening: of the momentum, any finite number; it spares a tensor's first update.
+        nesterov: True or False; it needs a momentum, and no dampening.
         optimizer, learn: see `Rule`.
 
     Raises:
-        GdtuoError: a value outside its domain, an unknown name.
+        GdtuoError: a value outside its domain, an unknown name, nesterov where it can't be.
 
     Example:
         >>> import gdtuo
@@ -51,19 +66,47 @@ class SGD(Rule):
 
     lr: float = hyperparameter(0.01)
     momentum: float = hyperparameter(0.0, domain=stable_momentum, learned="unless 0")
+    weight_decay: float = hyperparameter(
+        0.0, domain=non_negative, learned="when named", optional=True
+    )
+    dampening: float = constant(0.0, domain=finite, optional=True)
+    nesterov: bool = constant(False, optional=True)
 
     elementwise: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nesterov and (self.dampening != 0 or not self.uses("momentum")):
+            raise GdtuoError(
+                f"SGD: nesterov=True with momentum={self.momentum!r} and "
+                f"dampening={self.dampening!r}. Give a momentum, and no dampening."
+            )
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        return inputs_with_decay(self) - ({"t"} if self.dampening == 0 else set())
+
     def init(self, w: Tensor) -> State:
-        if self.momentum == 0 and "momentum" not in self.learned:
+        if not self.uses("momentum"):
             return {}
         return {"momentum_buffer": torch.zeros_like(w)}
 
-    def update(self, g: Tensor, state: State, h: Values) -> tuple[Tensor, State]:
+    def update(
+        self,
+        g: Tensor,
+        state: State,
+        h: Values,
+        t: Tensor | None = None,
+        w: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        if w is not None:
+            g = g + h.weight_decay * w
         if "momentum_buffer" not in state:
             return h.lr * g, {}
-        b = h.momentum * state["momentum_buffer"] + g
-        return h.lr * b, {"momentum_buffer": b}
+        # torch's buffer starts as the first gradient, of which nothing is dampened away.
+        kept = g if t is None else (1.0 - self.dampening * (t > 1).to(t.dtype)) * g
+        b = h.momentum * state["momentum_buffer"] + kept
+        return h.lr * (g + h.momentum * b if self.nesterov else b), {"momentum_buffer": b}
 
 
 class AdaGrad(Rule):
@@ -151,6 +194,8 @@ class Adam(Rule):
         v <- beta2 v + (1 - beta2) g^2          (v starts at initial_second_moment)
         w <- w - alpha m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps)
 
+    All three hyperparameters have a useful derivative.
+
     Args:
         lr: step size, raw coordinates, any finite number.
         beta1, beta2: between 0 and 1; the coordinate x of each has beta = (tanh(x) + 1) / 2.
@@ -180,8 +225,15 @@ class Adam(Rule):
         return {"exp_avg": torch.zeros_like(w), "exp_avg_sq": v}
 
     def update(self, g: Tensor, state: State, h: Values, t: Tensor) -> tuple[Tensor, State]:
-        m = torch.lerp(g, state["exp_avg"], h.beta1)  # beta1 m + (1 - beta1) g
-        v = torch.lerp(g * g, state["exp_avg_sq"], h.beta2)
-        denominator = root(v) / (1.0 - h.beta2**t).sqrt() + self.eps
+        m, v, denominator = moments(g, state, h, t, self.eps)
         # The bias correction of m is taken on the scalar: one pass over the tensor less.
         return h.lr / (1.0 - h.beta1**t) * (m / denominator), {"exp_avg": m, "exp_avg_sq": v}
+
+
+def moments(
+    g: Tensor, state: State, h: Values, t: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Adam's m and v, and the bias-corrected root of v that steps are divided by."""
+    m = torch.lerp(g, state["exp_avg"], h.beta1)  # beta1 m + (1 - beta1) g
+    v = torch.lerp(g * g, state["exp_avg_sq"], h.beta2)
+    return m, v, root(v) / (1.0 - h.beta2**t).sqrt() + eps

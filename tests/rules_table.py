@@ -1,7 +1,9 @@
 """Every rule, with what the contract tests need to know of it. A new rule is tested by a row here.
 
 The tests that run over the table ask nothing else of a rule than what its row says, so that the
-rows are all that has to be written.
+rows are all that has to be written. Muon alone has none: it takes matrices only and can't be an
+upper level, and the tests are full of vectors and of rules on themselves. It is tested in
+tests/test_muon.py.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from torch import Tensor
 
 import gdtuo
 from gdtuo import Rule
+from tests import references
 
 Strategy = st.SearchStrategy[float]
 
@@ -37,13 +40,13 @@ class Row:
     lr: Strategy  #: at level 0
     lr_above: Strategy  #: as an upper level
     others: Mapping[str, Strategy]  #: the hyperparameters that are not lr
-    constants: Mapping[str, Strategy]
+    constants: Mapping[str, Strategy | st.SearchStrategy[bool]]
     pronounced: Rule  #: values at which every derivative is well away from 0, at every level
     published: Published | None  #: None: the published package hasn't got it
     #: the rule, with constants at which torch's agrees, and torch's, with its state preset to the
-    #: rule's start; None: torch hasn't got it
+    #: rule's start; or what stands in for torch's where it hasn't got it
     alike: tuple[Rule, ...]
-    torch_optimizer: Callable[[Iterable[Tensor], Any], torch.optim.Optimizer] | None
+    torch_optimizer: Callable[[Iterable[Tensor], Any], torch.optim.Optimizer]
 
     @property
     def name(self) -> str:
@@ -59,8 +62,12 @@ def between(low: float, high: float) -> Strategy:
     return st.floats(low, high).map(lambda x: round(x, 4))
 
 
+DECAY = st.just(0.0) | exponents(-3, -1)
+
+
 def torch_sgd(params: Iterable[Tensor], rule: gdtuo.SGD) -> torch.optim.Optimizer:
-    return torch.optim.SGD(params, lr=rule.lr, momentum=rule.momentum)
+    names = ("lr", "momentum", "weight_decay", "dampening", "nesterov")
+    return torch.optim.SGD(params, **{name: getattr(rule, name) for name in names})
 
 
 def torch_adagrad(params: Iterable[Tensor], rule: gdtuo.AdaGrad) -> torch.optim.Optimizer:
@@ -82,16 +89,40 @@ def torch_adam(params: Iterable[Tensor], rule: gdtuo.Adam) -> torch.optim.Optimi
     return optimizer
 
 
+def torch_adamw(params: Iterable[Tensor], rule: gdtuo.AdamW) -> torch.optim.Optimizer:
+    betas, decay = (rule.beta1, rule.beta2), rule.weight_decay
+    return torch.optim.AdamW(params, lr=rule.lr, betas=betas, eps=rule.eps, weight_decay=decay)
+
+
+def torch_nadam(params: Iterable[Tensor], rule: gdtuo.NAdam) -> torch.optim.Optimizer:
+    params, betas, decay = list(params), (rule.beta1, rule.beta2), rule.momentum_decay
+    optimizer = torch.optim.NAdam(
+        params, lr=rule.lr, betas=betas, eps=rule.eps, momentum_decay=decay
+    )
+    for p in params:
+        product = torch.ones((), dtype=torch.float64)  # torch's own start is a float32
+        m, v = torch.zeros_like(p), torch.zeros_like(p)
+        state = {"step": torch.tensor(0.0), "mu_product": product, "exp_avg": m, "exp_avg_sq": v}
+        optimizer.state[p] = state
+    return optimizer
+
+
 ROWS = (
     Row(
         gdtuo.SGD,
         lr=exponents(-2, -0.7),
         lr_above=exponents(-4, -2),
-        others={"momentum": st.just(0.0) | between(0.1, 0.9)},
-        constants={},
+        others={"momentum": st.just(0.0) | between(0.1, 0.9), "weight_decay": DECAY},
+        constants={"dampening": between(0.1, 0.9), "nesterov": st.booleans()},
         pronounced=gdtuo.SGD(0.05, momentum=0.5),
         published=Published("SGD", {"lr": "alpha", "momentum": "mu"}),
-        alike=(gdtuo.SGD(0.1), gdtuo.SGD(0.05, momentum=0.9), gdtuo.SGD(0.02, momentum=0.5)),
+        alike=(
+            gdtuo.SGD(0.1),
+            gdtuo.SGD(0.05, momentum=0.9),
+            gdtuo.SGD(0.05, weight_decay=0.1),
+            gdtuo.SGD(0.05, momentum=0.9, weight_decay=0.1, dampening=0.3),
+            gdtuo.SGD(0.02, momentum=0.5, weight_decay=0.1, nesterov=True),
+        ),
         torch_optimizer=torch_sgd,
     ),
     Row(
@@ -138,9 +169,66 @@ ROWS = (
         alike=(gdtuo.Adam(0.01), gdtuo.Adam(0.005, beta1=0.8, beta2=0.99)),
         torch_optimizer=torch_adam,
     ),
+    Row(
+        gdtuo.AdamW,
+        lr=exponents(-3, -1.5),
+        lr_above=exponents(-5, -3),
+        others={
+            "beta1": between(0.5, 0.95),
+            "beta2": between(0.8, 0.9995),
+            "weight_decay": DECAY,
+        },
+        constants={"eps": exponents(-10, -5)},
+        pronounced=gdtuo.AdamW(0.02, beta1=0.6, beta2=0.8, weight_decay=0.1),
+        published=None,
+        alike=(
+            gdtuo.AdamW(0.01),
+            gdtuo.AdamW(0.005, beta1=0.8, beta2=0.99, weight_decay=0.3),
+            gdtuo.AdamW(0.01, weight_decay=0.0),
+        ),
+        torch_optimizer=torch_adamw,
+    ),
+    Row(
+        gdtuo.NAdam,
+        lr=exponents(-3, -1.5),
+        lr_above=exponents(-5, -3),
+        others={"beta1": between(0.5, 0.95), "beta2": between(0.8, 0.9995)},
+        constants={"momentum_decay": exponents(-3, -1), "eps": exponents(-10, -5)},
+        pronounced=gdtuo.NAdam(0.02, beta1=0.6, beta2=0.8, momentum_decay=0.1),
+        published=None,
+        alike=(
+            gdtuo.NAdam(0.01),
+            gdtuo.NAdam(0.005, beta1=0.8, beta2=0.99, momentum_decay=0.1),
+        ),
+        torch_optimizer=torch_nadam,
+    ),
+    Row(
+        gdtuo.Lion,
+        lr=exponents(-4, -2.5),
+        lr_above=exponents(-6, -4),
+        others={
+            "beta1": between(0.5, 0.95),
+            "beta2": between(0.8, 0.9995),
+            "weight_decay": DECAY,
+        },
+        constants={},
+        pronounced=gdtuo.Lion(0.02, beta1=0.6, beta2=0.8, weight_decay=0.1),
+        published=None,
+        alike=(
+            gdtuo.Lion(0.01),
+            gdtuo.Lion(0.005, beta1=0.8, beta2=0.95, weight_decay=0.3),
+        ),
+        torch_optimizer=references.Lion,
+    ),
 )
 
 BY_RULE = {row.rule: row for row in ROWS}
+
+
+def without_decay(rule: Rule) -> Rule:
+    """``rule`` such that its step does not depend on the values that are updated."""
+    decays = "weight_decay" in rule.specs
+    return dataclasses.replace(rule, weight_decay=0.0) if decays else rule
 
 
 def public_rules() -> set[type[Rule]]:
@@ -179,11 +267,15 @@ def towers(
     for i in range(height, -1, -1):
         row = draw(st.sampled_from(uppers if i > 0 else rows))
         values = {"lr": draw(row.lr_above if i > 0 else row.lr)}
-        values |= {name: draw(strategy) for name, strategy in row.others.items()}
+        for name, strategy in row.others.items():
+            if row.published is None or name in row.published.symbols or not expressible:
+                values[name] = draw(strategy)
         if not expressible:
             values |= {
                 name: draw(strategy) for name, strategy in row.constants.items() if draw(BOOLEANS)
             }
+        if values.get("momentum") == 0 or "dampening" in values:
+            values.pop("nesterov", None)  # is refused
         rule = _placed(draw, row, values, rule, expressible, may_freeze=i > 0)
     assert rule is not None
     return rule
@@ -203,9 +295,9 @@ def _placed(
     """The rule under ``above``, with all, some or none of its hyperparameters learned."""
     if above is None:
         return row.rule(**values)
-    names = row.rule(**values).hyperparameters
+    names = row.rule(**values).learnable
     if expressible:  # it can't learn a momentum that starts at 0
-        names = tuple(name for name in names if values[name] != 0)
+        names = tuple(name for name in names if values.get(name, 0) != 0)
     choices = ["default", "default", "named"]
     if isinstance(above, gdtuo.SGD) and (not expressible or above.momentum == 0):
         choices += ["by name", "by name"]

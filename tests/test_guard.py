@@ -168,7 +168,8 @@ def test_a_schedule_s_last_factor_is_that_of_the_last_step_taken():
 @pytest.mark.parametrize("safeguards", [GUARD, Safeguards(guard=51), Safeguards()])
 @pytest.mark.parametrize("rule", TOWERS, ids=str)
 def test_resume_after_a_poisoned_step(rule, safeguards, tmp_path):
-    """Without the guard too: what it keeps is then taken in."""
+    """Without the guard too: what it keeps is then taken in, and what has taken as many steps goes
+    as one tensor again, so that sums have another order."""
     model, tower = run(rule, [(NAN, ()), (CLEAN, ()), (CLEAN, (0,)), (INF, (2,)), (CLEAN, ())])
     torch.save([model.state_dict(), tower.state_dict()], tmp_path / "state.pt")
     again = make_model()
@@ -179,8 +180,11 @@ def test_resume_after_a_poisoned_step(rule, safeguards, tmp_path):
     for i in range(4, 8):
         take(model, tower, i)
         take(again, other, i)
-    assert same(parameters_of(model), parameters_of(again))
-    assert equal(read(tower), read(other))
+    rtol, atol = (0.0, 0.0) if safeguards.guard else (1e-12, 1e-14)
+    for p, q in zip(parameters_of(model), parameters_of(again), strict=True):
+        torch.testing.assert_close(p, q, rtol=rtol, atol=atol)
+    for level, level_of_other in zip(read(tower)[0], read(other)[0], strict=True):
+        assert level == pytest.approx(level_of_other, rel=rtol, abs=atol)
     assert other.skipped_steps == (2 if safeguards.guard else 0)
 
 

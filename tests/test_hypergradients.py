@@ -1,5 +1,7 @@
 """The derivative of the loss with respect to every learned hyperparameter, at every level."""
 
+import dataclasses
+
 import pytest
 
 import gdtuo
@@ -51,10 +53,40 @@ def test_a_rule_at_every_position_among_others(row, position):
         "RMSProp(0.01, gamma=0.7) / SGD({gamma: 0.1}) / Adam(0.001)",
         "AdaGrad(0.05, initial_accumulator_value=0.02) / RMSProp(0.001, eps=1e-06) / SGD(0.01)",
         "SGD(-0.01, momentum=-0.3) / SGD(-0.01) / SGD(0.01)",
+        "SGD(0.05, momentum=0.5, dampening=0.3) / SGD(0.01, momentum=0.5, dampening=0.3) / SGD",
+        "SGD(0.05, momentum=0.5, nesterov=True) / SGD(0.01, momentum=0.5, nesterov=True) / SGD",
+        "SGD^{lr,momentum}(0.05, nesterov=True) / SGD(0.01)",
+        "NAdam^{beta1,beta2}(0.01, beta1=0.6, beta2=0.8, momentum_decay=0.1) / SGD(0.01)",
+        # Weight decay of an upper level, which is of the coordinates beneath.
+        "SGD(0.05, momentum=0.5) / SGD^{lr,weight_decay}(0.01, weight_decay=0.1) / SGD(0.01)",
+        "SGD(0.05, momentum=0.5) / AdamW^{lr,weight_decay}(0.01, weight_decay=0.1) / SGD(0.01)",
+        "SGD(0.05, momentum=0.5) / Lion^{lr,weight_decay}(0.01, weight_decay=0.1) / SGD(0.01)",
     ],
 )
 def test_particular_towers(text):
     check(*tower_of(gdtuo.parse(text)))
+
+
+DECAYED = [
+    gdtuo.SGD(0.05, weight_decay=0.0),  # named, it is learned from there too
+    gdtuo.SGD(0.05, momentum=0.5, weight_decay=0.1, dampening=0.3),
+    gdtuo.SGD(0.05, momentum=0.5, weight_decay=0.1, nesterov=True),
+    gdtuo.AdamW(0.02, beta1=0.6, beta2=0.8, weight_decay=0.1),
+    gdtuo.Lion(0.02, weight_decay=0.1),
+]
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+@pytest.mark.parametrize("height", [1, 2, 3])
+@pytest.mark.parametrize("rule", DECAYED, ids=str)
+def test_a_weight_decay_that_is_learned(rule, height, by_name):
+    above = homogeneous(gdtuo.SGD(1e-3, momentum=0.4), height - 1)
+    if by_name:
+        sizes = {"lr": 1e-4, "weight_decay": 0.01}
+        above = dataclasses.replace(above, lr=sizes)
+    learn = None if by_name else rule.learnable
+    derivatives = check(*tower_of(stacked(rule, above, learn)))
+    assert len(derivatives[0]) == (2 if by_name else len(rule.learnable))
 
 
 def test_a_level_that_is_frozen_cuts_the_tower_there():

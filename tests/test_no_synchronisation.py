@@ -41,7 +41,7 @@ def test_a_rule_on_itself(row, height, dtype):
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_under_a_schedule_and_with_step_sizes_by_name(row):
-    by_name = gdtuo.SGD(lr=dict.fromkeys(row.pronounced.hyperparameters, 1e-3), momentum=0.5)
+    by_name = gdtuo.SGD(lr=dict.fromkeys(row.pronounced.learnable, 1e-3), momentum=0.5)
     run(stacked(row.pronounced, stacked(by_name, gdtuo.Adam())), schedule=True)
 
 

@@ -37,6 +37,14 @@ def test_round_trips(rule):
         ),
         ("AdaGrad / AdaGrad", gdtuo.AdaGrad(optimizer=gdtuo.AdaGrad())),
         ("RMSProp(0.001, gamma=0.9, eps=0.0)", gdtuo.RMSProp(0.001, 0.9, eps=0)),
+        (
+            "SGD(0.1, momentum=0.9, weight_decay=0.01, nesterov=True)",
+            gdtuo.SGD(0.1, 0.9, weight_decay=0.01, dampening=0.0, nesterov=True),
+        ),
+        (
+            "Lion^{lr,weight_decay} / SGD",
+            gdtuo.Lion(optimizer=gdtuo.SGD(), learn=["weight_decay", "lr"]),
+        ),
     ],
 )
 def test_one_behaviour_one_text(text, rule):
@@ -55,6 +63,8 @@ def test_one_behaviour_one_text(text, rule):
         ("SGD(1E-3) / SGD({lr:1})", "SGD(0.001) / SGD({lr: 1.0})"),
         ("SGD\n/ SGD", "SGD / SGD"),
         ("SGD(+1)", "SGD(1.0)"),
+        ("SGD(nesterov=False)", "SGD"),
+        ("SGD(momentum=.9,nesterov=True)", "SGD(momentum=0.9, nesterov=True)"),
     ],
 )
 def test_other_ways_to_write_it(written, text):
@@ -81,6 +91,13 @@ def test_defaults_are_not_written(row):
         ("Adam(0.1,)", 9, "expected a number"),
         ("Adam(lr=)", 8, "expected a number"),
         ("Adam(lr 0.1)", 8, "expected '='"),
+        ("Adam(lr=high)", 8, "expected a number, True or False"),
+        ("SGD(momentum=0.9, nesterov=yes)", 27, "expected a number, True or False"),
+        ("SGD(momentum=0.9, nesterov=1)", 0, "nesterov=1.0 is no switch. Give True or False"),
+        ("SGD(momentum=True)", 0, "momentum=True is not a number"),
+        ("SGD(nesterov=True)", 0, "nesterov=True with momentum=0.0"),
+        ("AdamW / SGD({lr: True})", 8, "lr.'lr'.='True' is not a number"),
+        ("Lion^beta1 / SGD", 0, "which can't be learned: .* a sign"),
         ("Adam(lr=0.1, lr=0.2)", 13, "'lr' is given twice"),
         ("Adam(optimizer=1)", 5, "'optimizer' is given twice, or can't be given here"),
         ("Adam(beta1=0.5, 0.1)", 16, "expected name=value"),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import gdtuo
 from tests.problem import make_model, same, train
-from tests.rules_table import ROWS, homogeneous, stacked
+from tests.rules_table import ROWS, homogeneous, stacked, without_decay
 
 HALF = [torch.bfloat16, torch.float16]
 DTYPES = [torch.float64, torch.float32, *HALF]
@@ -36,11 +36,15 @@ def test_dtype_device_and_shape_are_kept(row, dtype, device, height):
         state = dict(tower.state[p])
         if height > 0:
             assert state.pop("previous_gradient").dtype == dtype
+        if height > 0 and "w" in row.pronounced.inputs:
+            assert state.pop("previous_parameter").dtype == dtype
         assert state.pop("step") == 4
         assert state.pop("is_kept") == (height > 0)
-        for value in state.values():
+        at_start = row.pronounced.init(start)
+        assert state.keys() == at_start.keys()
+        for key, value in state.items():
             assert (value.dtype, value.device.type) == (wide, device)
-            assert value.shape == p.shape
+            assert value.shape == at_start[key].shape
     group = {k: v for k, v in tower.param_groups[0].items() if k.startswith("level")}
     tensors = [value for value in group.values() if isinstance(value, Tensor)]
     assert {(x.dtype, x.device.type) for x in tensors} == {(wide, device)}
@@ -49,11 +53,12 @@ def test_dtype_device_and_shape_are_kept(row, dtype, device, height):
 @pytest.mark.parametrize("dtype", HALF, ids=str)
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_half_precision_learns_what_float32_learns(row, dtype):
-    """The same gradients, rounded once: then only the parameters differ."""
+    """The same gradients, rounded once: then only the parameters differ (and what decays them)."""
     torch.manual_seed(0)
     start = torch.randn(50).to(dtype)
     low, high = nn.Parameter(start.clone()), nn.Parameter(start.float())
-    towers = [gdtuo.Tower([p], homogeneous(row.pronounced, 2)) for p in (low, high)]
+    rule = homogeneous(without_decay(row.pronounced), 2)
+    towers = [gdtuo.Tower([p], rule) for p in (low, high)]
     for _ in range(6):
         g = (0.1 * torch.randn(50)).to(dtype)
         low.grad, high.grad = g, g.float()
@@ -130,20 +135,23 @@ def test_the_default_dtype_plays_no_part(row):
     assert values[0] == values[1]
 
 
+@pytest.mark.parametrize("decay", [True, False])
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_a_weight_that_is_never_used_makes_no_nan(row):
+def test_a_weight_that_is_never_used_makes_no_nan(row, decay):
     """Its second moment decays to 0, where the root has an infinite derivative."""
     used, unused = (nn.Parameter(torch.ones(2)) for _ in range(2))
-    rule = stacked(row.pronounced, gdtuo.SGD(1e-6))
+    rule = row.pronounced if decay else without_decay(row.pronounced)
+    rule = stacked(rule, gdtuo.SGD(1e-6))
     tower = gdtuo.Tower([used, unused], rule)
     for key, value in tower.state[unused].items():
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor) and value.shape == unused.shape:
             tower.state[unused][key] = torch.zeros_like(value)
     for _ in range(5):
         tower.zero_grad()
         (used.square().sum() + 0 * unused.sum()).backward()
         tower.step()
-    assert unused.equal(torch.ones(2))
+    assert unused.equal(torch.ones(2)) == ("w" not in rule.inputs)
+    assert unused.isfinite().all()
     assert used.isfinite().all()
     assert all(abs(value) < 10 for value in tower.hyperparameters()[0].values())
 

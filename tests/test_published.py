@@ -44,7 +44,7 @@ def publish(rule: Rule, beneath: Entries) -> Any:
         return published.SGDPerParam(sizes, optimizer=above)
     symbols = row.symbols
     name = row.name if rule.learn != ("lr",) else row.only_lr
-    arguments = {symbols[each]: getattr(rule, each) for each in rule.hyperparameters}
+    arguments = {symbol: getattr(rule, name) for name, symbol in symbols.items()}
     return getattr(published, name)(**arguments, optimizer=_above(rule, list(symbols.items())))
 
 

@@ -98,8 +98,6 @@ def compared_with_torch_s(row, rule, name):
 @pytest.mark.parametrize("name", FOR_EVERY_RULE)
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_where_nothing_is_learned_a_scheduler_does_what_it_does_to_torch_s(row, name):
-    if row.torch_optimizer is None:
-        pytest.skip("torch hasn't got it")
     compared_with_torch_s(row, row.alike[0], name)
 
 

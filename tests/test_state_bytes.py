@@ -29,6 +29,14 @@ def bytes_held(optimizer: gdtuo.Tower) -> int:
         ("Adam", 8),  # torch's own
         ("Adam / SGD(1e-5)", 12),
         ("Adam / Adam / SGD(1e-5)", 12),
+        ("SGD(0.01, weight_decay=0.1)", 0),
+        ("SGD(0.01, weight_decay=0.1) / SGD", 8),  # and the previous parameter
+        ("AdamW", 8),
+        ("AdamW(weight_decay=0.0) / SGD", 12),
+        ("AdamW / SGD", 16),
+        ("NAdam / SGD", 12),
+        ("Lion", 4),
+        ("Lion / SGD", 8),
     ],
 )
 def test_bytes_for_each_parameter(tower, expected):

@@ -175,6 +175,27 @@ def test_hugging_face_trainer(run):
     assert_same(*(torch.load(path / "scheduler.pt") for path in (once, again)))
 
 
+def test_hugging_face_trainer_makes_groups(run):
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    pytest.importorskip("accelerate", reason="Accelerate is not installed")
+    names = run("Hugging Face Trainer: weight decay by group")
+    tower, trainer = names["tower"], names["trainer"]
+    decayed, free = (tower.hyperparameters(group=i)[0] for i in range(2))
+    assert decayed.pop("weight_decay") == pytest.approx(0.1)
+    assert decayed == free  # learned together
+    assert free["lr"] > 2 * 1e-4
+    assert tower.param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)  # the schedule is linear
+    dims = [{p.dim() for p in group["params"]} for group in tower.param_groups]
+    assert dims == [{2}, {1}]
+    history = [each["loss"] for each in trainer.state.log_history if "loss" in each]
+    assert history[-1] < 0.95 * history[0]
+
+    once, again = Path("decayed/checkpoint-40"), Path("decayed-again/checkpoint-40")
+    assert not again.with_name("checkpoint-20").exists()  # it began after that one
+    assert (once / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
+    assert_same(*(torch.load(path / "optimizer.pt") for path in (once, again)))
+
+
 def test_distributed_checkpoint(run):
     names = run("torch.distributed.checkpoint")
     model, tower = names["model"], names["tower"]
