@@ -14,6 +14,7 @@ from gdtuo.core import Level, levels_of
 from gdtuo.errors import GdtuoError
 from gdtuo.groups import Granularity
 from gdtuo.learner import Learner
+from gdtuo.loading import load
 from gdtuo.rule import Rule
 from gdtuo.safeguards import NO_SAFEGUARDS, Safeguards
 from gdtuo.stepping import Gathered, Gradients, commit, draft, gather
@@ -293,35 +294,7 @@ class Tower(torch.optim.Optimizer):
         Raises:
             GdtuoError: it is the state of another tower, or of a later version of this package.
         """
-
-        def check(_: Any, given: dict[str, Any]) -> None:
-            groups.check_alike(self.param_groups, given.get("param_groups", []))
-            for levels, group, saved in zip(
-                self._levels, self.param_groups, given["param_groups"], strict=True
-            ):
-                Learner(levels, group).check_state(saved)
-            checked.update(given)
-
-        def restore(_: Any) -> None:
-            # torch has cast the state to the parameters' dtype; half precision loses digits by it.
-            saved_ids = [i for group in checked["param_groups"] for i in group["params"]]
-            parameters = [p for group in self.param_groups for p in group["params"]]
-            for p, saved_id in zip(parameters, saved_ids, strict=True):
-                if saved_id in checked["state"]:
-                    self.state[p] = dict(checked["state"][saved_id])
-            self._follow_parameters()
-
-        checked: dict[str, Any] = {}
-        # After the user's hooks that come before, and before those that come after.
-        handles = (
-            self.register_load_state_dict_pre_hook(check),
-            self.register_load_state_dict_post_hook(restore, prepend=True),
-        )
-        try:
-            super().load_state_dict(state_dict)
-        finally:
-            for handle in handles:
-                handle.remove()
+        load(self, self._levels, super().load_state_dict, state_dict, self._follow_parameters)
 
     def _follow_parameters(self) -> None:
         """After loading, or where the model was moved or cast after the tower was made."""

@@ -1,0 +1,51 @@
+"""What a tower does around torch's loading of a state: refuse another tower's, and round nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gdtuo import groups
+from gdtuo.core import Level
+from gdtuo.learner import Learner
+
+
+def load(
+    optimizer: Any,
+    levels_of: Sequence[tuple[Level, ...]],
+    by_torch: Callable[[dict[str, Any]], None],
+    state_dict: dict[str, Any],
+    follow: Callable[[], None],
+) -> None:
+    """Load ``state_dict`` into ``optimizer``, whose groups have the ``levels_of``, ``by_torch``, and
+    let it ``follow`` its parameters' devices and dtypes.
+
+    The user's hooks that come before have their say first, those that come after the last word.
+    """
+    checked: dict[str, Any] = {}
+
+    def check(_: Any, given: dict[str, Any]) -> None:
+        ours, saved = optimizer.param_groups, given.get("param_groups", [])
+        groups.check_alike(ours, saved)
+        for levels, group, theirs in zip(levels_of, ours, saved, strict=True):
+            Learner(levels, group).check_state(theirs)
+        checked.update(given)
+
+    def restore(_: Any) -> None:
+        # torch has cast the state to the parameters' dtype; half precision loses digits by it.
+        saved_ids = [i for group in checked["param_groups"] for i in group["params"]]
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        for p, saved_id in zip(parameters, saved_ids, strict=True):
+            if saved_id in checked["state"]:
+                optimizer.state[p] = dict(checked["state"][saved_id])
+        follow()
+
+    handles = (
+        optimizer.register_load_state_dict_post_hook(restore, prepend=True),
+        optimizer.register_load_state_dict_pre_hook(check),
+    )
+    try:
+        by_torch(state_dict)
+    finally:
+        for handle in handles:
+            handle.remove()
