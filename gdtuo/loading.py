@@ -1,4 +1,4 @@
-"""What a tower does around torch's loading of a state: refuse another tower's, and round nothing."""
+"""What a tower does around torch's loading of a state: refuse another tower's, round nothing."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def load(
     state_dict: dict[str, Any],
     follow: Callable[[], None],
 ) -> None:
-    """Load ``state_dict`` into ``optimizer``, whose groups have the ``levels_of``, ``by_torch``, and
-    let it ``follow`` its parameters' devices and dtypes.
+    """Load ``state_dict`` into ``optimizer``, whose groups have the ``levels_of``, ``by_torch``; then
+    ``follow`` the parameters' devices and dtypes.
 
     The user's hooks that come before have their say first, those that come after the last word.
     """
