@@ -17,8 +17,8 @@ def load(
     state_dict: dict[str, Any],
     follow: Callable[[], None],
 ) -> None:
-    """Load ``state_dict`` into ``optimizer``, whose groups have the ``levels_of``, ``by_torch``; then
-    ``follow`` the parameters' devices and dtypes.
+    """Load ``state_dict`` into ``optimizer`` ``by_torch``, and then ``follow`` the parameters'
+    devices and dtypes; ``levels_of`` each of its groups.
 
     The user's hooks that come before have their say first, those that come after the last word.
     """
