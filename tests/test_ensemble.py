@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 import gdtuo
 from gdtuo import Ensemble, Safeguards, Tower
 from tests.problem import golden, same
-from tests.rules_table import ROWS, homogeneous
+from tests.rules_table import ROWS, stacked
 
 STEPS = 50
 FACTORS = (1.0, 0.6, 1.3)  # of the members' first values
@@ -54,6 +54,14 @@ def varied(rule, factor):
         changed[name] = min(max(changed[name], low), high)
     above = None if rule.optimizer is None else varied(rule.optimizer, factor)
     return dataclasses.replace(rule, **changed, optimizer=above)
+
+
+def tall(row, height):
+    """The rule on itself, with upper step sizes that 50 steps stand."""
+    above = None
+    for _ in range(height):
+        above = dataclasses.replace(row.pronounced, lr=row.pronounced.lr / 100, optimizer=above)
+    return stacked(row.pronounced, above)
 
 
 def losses_of(ensemble, step, separate=False):
@@ -127,7 +135,7 @@ def compare(rule, separate=False, safeguards=None, schedule=None, steps=STEPS):
 @pytest.mark.parametrize("height", range(4))
 @pytest.mark.parametrize("row", ELEMENTWISE, ids=lambda row: row.name)
 def test_each_member_is_the_run_alone(row, height, separate):
-    compare(homogeneous(row.pronounced, height), separate)
+    compare(tall(row, height), separate)
 
 
 MANNERS = {
@@ -143,9 +151,10 @@ MANNERS = {
 @pytest.mark.parametrize("safeguards", MANNERS.values(), ids=MANNERS)
 @pytest.mark.parametrize("row", ELEMENTWISE, ids=lambda row: row.name)
 def test_with_safeguards(row, safeguards):
-    rule = gdtuo.parse("SGD(1e-4) / SGD(1e-6)")
-    bottom = row.rule(lr=row.pronounced.lr, optimizer=rule)
-    compare(bottom, safeguards=safeguards)
+    # Only lr: Adam's first step is one of lr whatever the betas, and their hypergradient then a 0
+    # whose sign is that of the rounding.
+    above = gdtuo.parse("SGD(1e-4) / SGD(1e-6)")
+    compare(stacked(row.pronounced, above, learn=("lr",)), safeguards=safeguards)
 
 
 def test_the_safeguards_above_are_felt():
@@ -164,18 +173,18 @@ def warm_up(tower):
 @pytest.mark.parametrize("height", range(4))
 @pytest.mark.parametrize("row", ELEMENTWISE, ids=lambda row: row.name)
 def test_under_a_schedule(row, height):
-    compare(homogeneous(row.pronounced, height), schedule=warm_up)
+    compare(tall(row, height), schedule=warm_up)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "SGD(0.05, coordinates={lr: log}, bounds={lr: (0.04, 0.06)}) / SGD(10)",
+        "SGD(0.05, coordinates={lr: log}, bounds={lr: [0.02, 0.07]}) / SGD(10)",
         "Adam(0.01, coordinates={lr: log, beta1: logit}) / SGD(1e-2)",
         "Adam^beta1(0.01) / Adam^lr(1e-3) / SGD(1e-5)",
         "SGD(0.05, momentum=0.5) / SGD({lr: 1e-3, momentum: 1e-3}, momentum=0.5) / SGD(1e-4)",
         "SGD(0.05) / SGD(1e-3, momentum=0.5)",
-        "SGD(0.05, momentum=0.5, bounds={momentum: (0.4, 0.6)}) / RMSProp(1e-4)",
+        "SGD(0.05, momentum=0.5, bounds={momentum: [0.3, 0.7]}) / RMSProp(1e-4)",
     ],
 )
 def test_coordinates_bounds_and_step_sizes_by_name(text):
@@ -220,7 +229,7 @@ def test_batch_norm_ties_and_what_is_frozen(separate):
 @pytest.mark.parametrize("row", ELEMENTWISE, ids=lambda row: row.name)
 def test_a_member_that_diverges_disturbs_no_other(row):
     """The others are equal to the bit to those beside one that stays sane."""
-    rule = homogeneous(row.pronounced, 2)
+    rule = tall(row, 2)
 
     def others(poison):
         ensemble = Ensemble(models(), rule)
@@ -247,7 +256,7 @@ def test_a_member_that_blows_up_by_its_own_step_size():
     starts = models()
     ensemble = Ensemble(starts, rules)
     losses = train(ensemble, 20)
-    assert not losses[-1, 1].isfinite()
+    assert not losses[-1, 1] < 1e100
     for i in (0, 2):
         agree(ensemble, i, *alone(starts[i], gdtuo.parse(rules[i]), i, 20))
 
@@ -255,7 +264,7 @@ def test_a_member_that_blows_up_by_its_own_step_size():
 @pytest.mark.parametrize("cap", [None, 0.01])
 @pytest.mark.parametrize("row", ELEMENTWISE, ids=lambda row: row.name)
 def test_resume_and_deepcopy_to_the_bit(row, cap):
-    rule, safeguards = homogeneous(row.pronounced, 2), Safeguards(cap=cap)
+    rule, safeguards = tall(row, 2), Safeguards(cap=cap)
     rules = [varied(rule, factor) for factor in FACTORS]
     ensemble = Ensemble(models(), rules, safeguards=safeguards)
     train(ensemble, 4)
@@ -407,7 +416,7 @@ SGD = gdtuo.SGD(0.1, optimizer=gdtuo.SGD(0.01))
             "coordinates of SGD",
         ),
         (
-            lambda: Ensemble(models()[:2], [SGD, "SGD(0.1, bounds={lr: (0.1, 1)}) / SGD(0.01)"]),
+            lambda: Ensemble(models()[:2], [SGD, "SGD(0.1, bounds={lr: [0.1, 1]}) / SGD(0.01)"]),
             "bounds of SGD",
         ),
         (lambda: Ensemble(models(), Coupled()), "Coupled is not elementwise"),
