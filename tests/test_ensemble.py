@@ -191,6 +191,34 @@ def test_coordinates_bounds_and_step_sizes_by_name(text):
     compare(gdtuo.parse(text))
 
 
+class Everything(gdtuo.Rule):
+    """Decay, momentum, and a number that is a function of t: all that an update may ask for."""
+
+    lr: float = gdtuo.hyperparameter(0.05)
+    decay: float = gdtuo.hyperparameter(0.1)
+    elementwise = True
+
+    def init(self, w):
+        return {"weight": w.new_ones(()), "m": torch.zeros_like(w)}
+
+    def update(self, g, state, h, t, w):
+        m = 0.5 * state["m"] + g + h.decay * w
+        weight = state["weight"] * 0.9
+        return h.lr * (1 + weight) * m / t.sqrt(), {"weight": weight, "m": m}
+
+
+@pytest.mark.parametrize("make", [mlp, lambda i: nn.Sequential(nn.Linear(6, 3, bias=False))])
+def test_a_rule_of_one_s_own_that_asks_for_everything(make):
+    """On several tensors and on a single one, which is not joined with others."""
+    rule = Everything(optimizer=Everything(1e-3, decay=1e-3, optimizer=gdtuo.SGD(1e-5)))
+    rules = [varied(rule, factor) for factor in FACTORS]
+    starts = [make(i).double() for i in range(3)]
+    ensemble = Ensemble(starts, rules)
+    train(ensemble, STEPS)
+    for i in range(3):
+        agree(ensemble, i, *alone(starts[i], rules[i], i, STEPS))
+
+
 class Normalized(nn.Module):
     """Norms, a buffer that counts, a tied weight and a frozen one."""
 
