@@ -1,5 +1,6 @@
 """Gradient Descent: The Ultimate Optimizer (Chandra et al., NeurIPS 2022) for PyTorch."""
 
+from gdtuo.ensemble import Ensemble as Ensemble
 from gdtuo.errors import GdtuoError as GdtuoError
 from gdtuo.further_rules import AdamW as AdamW
 from gdtuo.further_rules import Lion as Lion

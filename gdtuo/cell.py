@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from types import EllipsisType
 from typing import Any
 
 import torch
@@ -35,7 +36,9 @@ class Cell:
     tensors: list[Tensor]
     stores: list[Store]
     prefix: str = ""
-    copies: int | slice | None = None  #: which copies of the hyperparameters; None: there is one
+    #: which copies of the hyperparameters; None: there is one; ...: one for each entry of the first
+    #: dimension of the tensors, which are then joined to one of shape [copies, elements]
+    copies: int | slice | EllipsisType | None = None
     guard: int = 0  #: see `Safeguards`
 
     def of(self, coordinates: Tensor) -> Tensor:
@@ -43,6 +46,8 @@ class Cell:
         a view, whose rows broadcast against a tensor."""
         if self.copies is None:
             return coordinates
+        if self.copies is ...:
+            return coordinates[..., None]
         part = coordinates[:, self.copies]
         if isinstance(self.copies, slice):  # one copy for each element
             part = part.view(len(part), *self.tensors[0].shape)
@@ -158,26 +163,35 @@ class Cell:
 
     def join(self, parts: Sequence[Tensor], copy: bool = False) -> Tensor:
         """One flat tensor, by a copy unless ``parts`` are all the pieces of one already."""
+        rows = self._rows
         if len(parts) == 1:
-            return parts[0].detach().clone() if copy else parts[0]
+            part = parts[0].reshape(*rows, -1) if rows else parts[0]
+            return part.detach().clone() if copy else part
         whole = parts[0]._base
-        if not copy and whole is not None and whole.dim() == 1:
+        if not copy and whole is not None and whole.dim() == 1 + len(rows):
             offset = 0
             for part in parts:
                 if part._base is not whole or part.storage_offset() != offset:
                     break
-                offset += part.numel()
+                offset += part.numel() // rows.numel()
             else:
-                if offset == whole.numel():
+                if offset == whole.shape[-1]:
                     return whole
-        return torch.cat([part.detach().reshape(-1) for part in parts])
+        return torch.cat([part.detach().reshape(*rows, -1) for part in parts], -1)
 
     def split(self, whole: Tensor) -> list[Tensor]:
         """Pieces of a joined tensor, each in the shape of its own tensor: the inverse of `join`."""
+        rows = self._rows
         if len(self.tensors) == 1:
-            return [whole]
-        pieces = torch.split(whole, [tensor.numel() for tensor in self.tensors])
+            return [whole.view(self.tensors[0].shape) if rows and whole.dim() else whole]
+        sizes = [tensor.numel() // rows.numel() for tensor in self.tensors]
+        pieces = torch.split(whole, sizes, -1)
         return [p.view(t.shape) for p, t in zip(pieces, self.tensors, strict=True)]
+
+    @property
+    def _rows(self) -> torch.Size:
+        """The first dimensions that a joined tensor keeps."""
+        return self.tensors[0].shape[:1] if self.copies is ... else torch.Size()
 
     def _is_scalar(self, key: str) -> bool:
         return key in ("skipped", "is_valid") or key in self.level.scalar_keys

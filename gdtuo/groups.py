@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterable, MutableMapping
+from types import EllipsisType
 from typing import Any, Literal
 
 import torch
@@ -16,8 +17,9 @@ from gdtuo.errors import GdtuoError
 from gdtuo.learner import Learner, Parts
 from gdtuo.rule import Rule
 
-#: What has hyperparameters of its own: all groups together, each group, tensor, or element.
-Granularity = Literal["tower", "group", "tensor", "element"]
+#: What has hyperparameters of its own: all groups together, each group, tensor, element, or member
+#: of an ensemble, an entry of the first dimension of all tensors.
+Granularity = Literal["tower", "group", "tensor", "element", "member"]
 Group = dict[str, Any]
 Kind = tuple[torch.dtype, torch.device]
 #: What a tower keeps for each parameter.
@@ -149,18 +151,20 @@ def check_alike(groups: list[Group], saved: list[Group]) -> None:
         )
 
 
-def copies(group: Group, per: Granularity) -> list[int | slice | None]:
-    """For each parameter, the copies of the hyperparameters it goes by; None: there is one."""
+def copies(group: Group, per: Granularity) -> list[int | slice | EllipsisType | None]:
+    """For each parameter, the copies of the hyperparameters it goes by, as in `Cell`."""
     if per == "tensor":
         return list(range(len(group["params"])))
     if per == "element":
         ends = itertools.accumulate((p.numel() for p in group["params"]), initial=0)
         return [slice(*pair) for pair in itertools.pairwise(ends)]
-    return [None] * len(group["params"])
+    return [... if per == "member" else None] * len(group["params"])
 
 
 def number_of_copies(group: Group, per: Granularity) -> int | None:
     """How many there are of everything that is learned."""
+    if per == "member":
+        return len(group["params"][0])
     numbers = {"tensor": len(group["params"]), "element": sum(p.numel() for p in group["params"])}
     return numbers.get(per)
 
@@ -169,6 +173,8 @@ def parts(group: Group, per: Granularity) -> Parts | None:
     """The copies by the name of their parameter, or by its place in the group."""
     if per in ("tower", "group"):
         return None
+    if per == "member":
+        return {i: (i, None) for i in range(len(group["params"][0]))}
     labels = group.get("param_names", range(len(group["params"])))
     shapes = [p.shape if per == "element" else None for p in group["params"]]
     return dict(zip(labels, zip(copies(group, per), shapes, strict=True), strict=True))

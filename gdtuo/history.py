@@ -162,7 +162,8 @@ class History:
                 for name in (n for n in level.rule.hyperparameters if n in values):
                     of = level.lr_for if name == "lr" else None
                     names = [name] if of is None else [f"lr[{entry}]" for entry in of]
-                    own = [""] if parts is None or name not in level.learned else list(parts)
+                    many = name in level.learned or per == "member"
+                    own = [""] if parts is None or not many else list(parts)
                     value = values[name].reshape(len(names) * len(own), n).tolist()
                     slope = [None] * len(value)
                     if name in slopes:

@@ -173,7 +173,7 @@ def _cells(
 ) -> tuple[list[Cell], list[Cell]]:
     """Parameters that have a gradient, and those left out that had a kept update, in cells."""
     cells: dict[Any, Cell] = {}
-    together = level.rule.elementwise and per in ("tower", "group")
+    together = level.rule.elementwise and per not in ("tensor", "element")
     guard = learner.safeguards.guard
     parameters: Sequence[Tensor] = group["params"]
     for i, (p, copies) in enumerate(zip(parameters, groups.copies(group, per), strict=True)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, get_args
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +73,8 @@ class Tower(torch.optim.Optimizer):
         ['beta1', 'beta2', 'lr']
     """
 
+    _granularities: ClassVar[tuple[Granularity, ...]] = ("tower", "group", "tensor", "element")
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -92,7 +94,7 @@ class Tower(torch.optim.Optimizer):
         given = [params] if isinstance(params, Tensor) else list(params)
         if not given:
             raise GdtuoError("Tower: no parameters. Give model.parameters(), or groups of them.")
-        if per not in get_args(Granularity):
+        if per not in self._granularities:
             raise GdtuoError(
                 f"Tower: per={per!r}. Expected 'tower', 'group', 'tensor' or 'element'."
             )

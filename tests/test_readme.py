@@ -21,4 +21,6 @@ def test_blocks_run(capsys):
     accuracy, lr = re.search(r"accuracy (\d+)%, learned lr (\S+)", capsys.readouterr().out).groups()
     assert int(accuracy) >= 85  # with the lr of the start: 35
     assert float(lr) > 100 * 1e-5
-    assert len(BLOCKS) == 3
+    assert session["losses"].max() < 2.3  # each of the ensemble; untrained: ln 10 and more
+    assert session["best"] == 3
+    assert len(BLOCKS) == 4

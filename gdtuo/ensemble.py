@@ -1,0 +1,283 @@
+"""Copies of a model trained at once, each with hyperparameters of its own, as batches of models."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gdtuo.core import Level, levels_of, structure
+from gdtuo.errors import GdtuoError
+from gdtuo.groups import check_bottom
+from gdtuo.notation import parse
+from gdtuo.rule import Rule
+from gdtuo.safeguards import NO_SAFEGUARDS, Safeguards
+from gdtuo.stacked import MemberSafeguards, StackedTower
+
+
+class Ensemble:
+    """Train N copies of a model at once, each with its own weights and hyperparameters.
+
+    Each member goes the way it would go alone, to rounding; one that diverges disturbs no other.
+    A step is one batched forward and backward pass (``torch.vmap`` over
+    ``torch.func.functional_call``) and one step of a `Tower` over the stacked parameters.
+    The loss is the sum over the members, so that each has its own gradients::
+
+        outputs = ensemble(x)                                      # [N, batch, ...]
+        losses = torch.vmap(loss_function, (0, None))(outputs, y)  # [N]
+        losses.sum().backward()
+
+    Args:
+        models: N modules alike in everything but the values of parameters and buffers, which are
+            copied and stacked; the modules themselves are left alone. Seeds are theirs: initialize
+            each as you like. Anything else in them (tensors that are no buffers, say) is the first
+            one's, for all.
+        rules: the tower of each member, as a rule or its text; or one, for all. They may differ in
+            the values at which hyperparameters start and stay, and in nothing else: all learn the
+            same names, with the same rules, constants, coordinates and bounds.
+        safeguards: as of a `Tower`, each member's for itself. There is no guard here: a member
+            whose values are not finite holds back no other.
+
+    ``ensemble.tower`` is the ``torch.optim.Optimizer``: schedulers, `History`, ``freeze`` and
+    ``hypergradients`` work on it. ``param_groups[0]["lr"]`` starts at the first member's, and a
+    schedule is its factor nominal / initial, on the learned ``lr`` of every member.
+
+    A forward pass must be one that ``torch.vmap`` can batch: no branches on the values of tensors,
+    no ``.item()``, and no layer without a batching rule. Random layers such as dropout draw for
+    each member by itself, and not what it would have drawn alone. BatchNorm's statistics are each
+    member's own. A member left out of the loss has gradients of 0, where alone it would have none.
+
+    Memory: N times that of one model, its tower and its activations.
+
+    Raises:
+        GdtuoError: no models, models or rules that differ in more than values, another number of
+            rules, a rule that is not elementwise at level 0, a guard; in a call, inputs that are
+            not one for each member; in `load_state_dict`, the state of another ensemble.
+
+    Example:
+        >>> import gdtuo, torch
+        >>> models = [torch.nn.Linear(2, 1) for _ in range(3)]
+        >>> rules = [f"SGD({lr}) / SGD(1e-4)" for lr in (0.1, 0.01, 0.001)]
+        >>> ensemble = gdtuo.Ensemble(models, rules)
+        >>> for _ in range(2):
+        ...     ensemble.zero_grad()
+        ...     ensemble(torch.ones(4, 2)).square().mean((1, 2)).sum().backward()
+        ...     ensemble.step()
+        >>> ensemble.member(2)
+        Linear(in_features=2, out_features=1, bias=True)
+        >>> round(ensemble.hyperparameters(1)[0]["lr"], 2)
+        0.01
+
+    Source: hyperparameters as in the paper, section 2; stacking as in PyTorch's *Model ensembling*.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        rules: Rule | str | Sequence[Rule | str],
+        *,
+        safeguards: Safeguards = NO_SAFEGUARDS,
+    ) -> None:
+        _check_models(models)
+        if safeguards.guard:
+            raise GdtuoError(
+                f"Ensemble: safeguards has guard={safeguards.guard}, which holds back whole steps, "
+                "and so every member because of one. Leave it out: a member that is not finite "
+                "disturbs no other."
+            )
+        towers = [levels_of(rule) for rule in _one_for_each(rules, len(models))]
+        _check_structures(towers)
+        self._module = copy.deepcopy(models[0])
+        self._parameters, self._buffers = torch.func.stack_module_state(list(models))
+        self.tower = StackedTower(
+            self._parameters.items(),
+            towers[0][0].rule,
+            per="member",
+            safeguards=MemberSafeguards(**dataclasses.asdict(safeguards)),
+        )
+        self.tower.start(towers)
+
+    def __call__(self, *inputs: Any, separate: bool = False) -> Any:
+        """What each member makes of ``inputs``, in a first dimension of N.
+
+        Args:
+            inputs: of the model's forward, given to all.
+            separate: each tensor among them has a first dimension of N too, an entry a member.
+        """
+        for x in inputs:
+            if separate and isinstance(x, Tensor) and x.shape[:1] != (len(self),):
+                raise GdtuoError(
+                    f"Ensemble: separate=True with an input of shape {tuple(x.shape)} for "
+                    f"{len(self)} members. Give [{len(self)}, batch, ...], or leave separate out."
+                )
+        along = [0 if separate and isinstance(x, Tensor) else None for x in inputs]
+        forward = torch.vmap(self._forward, (0, 0, *along), randomness="different")
+        return forward(self._parameters, self._buffers, *inputs)
+
+    def _forward(self, parameters: Any, buffers: Any, *inputs: Any) -> Any:
+        return torch.func.functional_call(self._module, (parameters, buffers), inputs)
+
+    def __len__(self) -> int:
+        return len(next(iter(self._parameters.values())))
+
+    def __repr__(self) -> str:
+        return f"Ensemble({len(self)} x {type(self._module).__name__}, {self.tower.rule})"
+
+    def parameters(self) -> Iterator[Tensor]:
+        """The stacked parameters, [N, ...] each, leaves that `step` updates in place."""
+        return iter(self._parameters.values())
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """`parameters`, by the names that they have in a member."""
+        return iter(self._parameters.items())
+
+    def train(self, mode: bool = True) -> Ensemble:
+        """Set all members to training or, with ``mode=False``, to evaluation, as a module's."""
+        self._module.train(mode)
+        return self
+
+    def eval(self) -> Ensemble:
+        """Set all members to evaluation."""
+        return self.train(False)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all members."""
+        self.tower.zero_grad(set_to_none)
+
+    def step(self, *, cotangents: Iterable[Tensor | None] | None = None) -> None:
+        """Update the hyperparameters of every member, then its parameters, as `Tower.step`.
+
+        Args:
+            cotangents: as of `Tower.step`, a tensor [N, ...] for each stacked parameter.
+        """
+        self.tower.step(cotangents=cotangents)
+
+    def hyperparameters(self, member: int) -> list[dict[str, Any]]:
+        """A member's values, level 0 first, in their own units (`Tower.hyperparameters`)."""
+        return self.tower.learner_of(self._checked(member)).values(None)
+
+    def hypergradients(self, member: int) -> list[dict[str, Any]]:
+        """A member's last hypergradients (`Tower.hypergradients`)."""
+        return self.tower.learner_of(self._checked(member)).hypergradients(None)
+
+    def member(self, member: int) -> nn.Module:
+        """An ordinary module with a copy of that member's parameters and buffers."""
+        i = self._checked(member)
+        module = copy.deepcopy(self._module)
+        own = itertools.chain(module.named_parameters(), module.named_buffers())
+        stacked = {**self._parameters, **self._buffers}
+        with torch.no_grad():
+            for name, tensor in own:
+                tensor.copy_(stacked[name][i])
+        return module
+
+    def _checked(self, member: int) -> int:
+        if not -len(self) <= member < len(self):
+            raise GdtuoError(f"member={member}, but there are {len(self)}. Count from 0.")
+        return member
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` goes on from: tensors and numbers alone."""
+        tensors = {name: p.detach() for name, p in self._parameters.items()}
+        return {
+            "parameters": tensors,
+            "buffers": dict(self._buffers),
+            "tower": self.tower.state_dict(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from ``state_dict``, to the bit: weights and hyperparameters of all members.
+
+        Raises:
+            GdtuoError: it is the state of other models, of another number of them, or of another
+                tower.
+        """
+        ours = {"parameters": self._parameters, "buffers": self._buffers}
+        for kind, tensors in ours.items():
+            saved = {name: tuple(x.shape) for name, x in state_dict.get(kind, {}).items()}
+            here = {name: tuple(x.shape) for name, x in tensors.items()}
+            if saved != here or "tower" not in state_dict:
+                raise GdtuoError(
+                    f"The state is that of another ensemble.\n  saved {kind}: {saved}\n  here:  "
+                    f"{here}\nBuild the ensemble from as many models of the same architecture."
+                )
+        self.tower.load_state_dict(state_dict["tower"])
+        with torch.no_grad():
+            for kind, tensors in ours.items():
+                for name, tensor in tensors.items():
+                    tensor.copy_(state_dict[kind][name])
+
+
+def _check_models(models: Any) -> None:
+    """Raise `GdtuoError` unless these are modules alike in all but values."""
+    listed = isinstance(models, Sequence) and all(isinstance(m, nn.Module) for m in models)
+    if not listed or not models:
+        raise GdtuoError(
+            f"Ensemble: models is a {type(models).__name__} and not of modules, or empty. Give a "
+            "list of a module for each member: [make_model() for _ in range(8)]."
+        )
+    first = _architecture(models[0])
+    for i, model in enumerate(models):
+        theirs = _architecture(model)
+        differs = [(a, b) for a, b in itertools.zip_longest(first, theirs, fillvalue="") if a != b]
+        if differs:
+            raise GdtuoError(
+                f"Ensemble: models differ in more than values.\n  model 0: {differs[0][0]}\n"
+                f"  model {i}: {differs[0][1]}\nGive models of one architecture, dtype and device."
+            )
+
+
+def _architecture(model: nn.Module) -> list[str]:
+    """A line for each thing in which models that are stacked must agree."""
+    tensors = itertools.chain(model.named_parameters(), model.named_buffers())
+    lines = [
+        f"{name} {list(x.shape)} {x.dtype} {x.device}" + " frozen" * (not x.requires_grad)
+        for name, x in tensors
+    ]
+    modes = [f"{name or 'it'} in training: {m.training}" for name, m in model.named_modules()]
+    return [*repr(model).splitlines(), *lines, *modes]
+
+
+def _one_for_each(rules: Any, count: int) -> list[Rule]:
+    """The towers' rules, member 0's first."""
+    given = list(rules) if isinstance(rules, (list, tuple)) else [rules] * count
+    if len(given) != count:
+        raise GdtuoError(
+            f"Ensemble: {len(given)} rules for {count} models. Give one for each, or one for all."
+        )
+    parsed = [parse(rule) if isinstance(rule, str) else rule for rule in given]
+    for rule in parsed:
+        check_bottom(rule)
+        if not rule.elementwise:
+            raise GdtuoError(
+                f"Ensemble: {type(rule).__name__} is not elementwise, so that it can't update "
+                "the stacked parameters of all members at once. Train each with a gdtuo.Tower."
+            )
+    return parsed
+
+
+def _check_structures(towers: Sequence[tuple[Level, ...]]) -> None:
+    """Raise `GdtuoError` unless the towers differ in initial values alone."""
+    texts = [_structure(levels) for levels in towers]
+    for i, text in enumerate(texts):
+        if text != texts[0]:
+            raise GdtuoError(
+                "Ensemble: rules differ in more than the values of hyperparameters.\n  member 0: "
+                f"{texts[0]}\n  member {i}: {text}\nGive all the same structure; a gdtuo.Ensemble "
+                "for each that there is will do."
+            )
+
+
+def _structure(levels: Sequence[Level]) -> str:
+    further = [
+        f"{what} of {type(level.rule).__name__} {dict(getattr(level.rule, what))}"
+        for level in levels
+        for what in ("coordinates", "bounds")
+        if getattr(level.rule, what)
+    ]
+    return "; ".join([structure(levels), *further])
