@@ -27,7 +27,9 @@ from gdtuo.stepping import Draft, Gathered, Work
 
 log = logging.getLogger("gdtuo")
 
-Copies = int | tuple[int, int] | EllipsisType | None  #: those of a cell; slices can't be hashed
+Copies = (
+    int | tuple[int, int] | types.EllipsisType | None
+)  #: those of a cell; slices can't be hashed
 Tensors = dict[str, Tensor]
 #: steps of the parameters, and what has changed in the stores of cells and of groups
 Result = tuple[list[Tensor], list[Tensors], list[Tensors]]
@@ -95,7 +97,7 @@ def _changed(stores: list[Store], before: list[Store]) -> list[Tensors]:
     ]
 
 
-def _slice(copies: Copies) -> int | slice | EllipsisType | None:
+def _slice(copies: Copies) -> int | slice | types.EllipsisType | None:
     return slice(*copies) if isinstance(copies, tuple) else copies
 
 
