@@ -48,11 +48,14 @@ class Ensemble:
     schedule is its factor nominal / initial, on the learned ``lr`` of every member.
 
     A forward pass must be one that ``torch.vmap`` can batch: no branches on the values of tensors,
-    no ``.item()``, and no layer without a batching rule. Random layers such as dropout draw for
-    each member by itself, and not what it would have drawn alone. BatchNorm's statistics are each
-    member's own. A member left out of the loss has gradients of 0, where alone it would have none.
+    no ``.item()``, and no layer without a batching rule, such as torch's LSTM. Random layers such
+    as dropout draw for each member by itself, and not what it would have drawn alone. BatchNorm's
+    statistics are each member's own. A member left out of the loss has gradients of 0, where alone
+    it would have none.
 
-    Memory: N times that of one model, its tower and its activations.
+    Memory: N times that of one model, its tower and its activations. Time: what is saved is the
+    cost of each operation beside its arithmetic. On a processor that is little once a model's
+    tensors have a hundred thousand elements, and what no longer fits its caches may cost more.
 
     Raises:
         GdtuoError: no models, models or rules that differ in more than values, another number of
