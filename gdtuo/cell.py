@@ -126,7 +126,7 @@ class Cell:
         """Count an update, which is kept if a level above learns."""
         for store in self.stores:
             store[self.prefix + "step"] += 1
-            store[self.prefix + "is_kept"] = (self.guard or 1) if self.level.learned else 0
+            store[self.prefix + "is_kept"] = (2 * self.guard or 1) if self.level.learned else 0
 
     def kept(self) -> dict[str, Tensor]:
         """All tensors of the last update, joined."""
@@ -149,7 +149,8 @@ class Cell:
         """Forget the last update: these tensors were left out of a step.
 
         Under a guard only the device knows whether that step was taken, so that it is forgotten
-        again the next time. It surely is when that was done as often as steps may be skipped.
+        again the next time. It surely is when that was done as often as steps may be skipped: twice
+        the limit, for the counts are looked at once in so many steps.
         """
         self._save_state(state_after, ok)
         for store in self.stores:
@@ -217,8 +218,9 @@ def set_guard(store: Store, prefix: str, guard: int, device: torch.device) -> No
         store[prefix + "skipped"] = torch.zeros((), dtype=torch.int64, device=device)
         kept = bool(store[prefix + "is_kept"])
         store[prefix + "is_valid"] = torch.full((), kept, device=device)
-        store[prefix + "is_kept"] = guard if kept else 0
-    elif not guard and prefix + "skipped" in store:
+    if guard:
+        store[prefix + "is_kept"] = 2 * guard if store[prefix + "is_kept"] else 0
+    elif prefix + "skipped" in store:
         store[prefix + "step"] -= int(store.pop(prefix + "skipped"))
         is_valid = bool(store.pop(prefix + "is_valid"))
         store[prefix + "is_kept"] = int(is_valid and store[prefix + "is_kept"] > 0)

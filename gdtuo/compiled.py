@@ -130,7 +130,8 @@ def _cell_inputs(work: Work, guarded: bool) -> Tensors:
 
 
 def _group_inputs(group: Store, guarded: bool) -> Tensors:
-    tensors = {k: v for k, v in group.items() if isinstance(v, Tensor) and k != "tower"}
+    texts = ("tower", "coordinates")
+    tensors = {k: v for k, v in group.items() if isinstance(v, Tensor) and k not in texts}
     constant = group["level0.constant"]
     for key in group:
         prefix, _, what = key.rpartition(".")
@@ -201,7 +202,8 @@ class CompiledStep:
                 of_level = what == "skipped" and prefix != "guard"
                 group[key] = value + group[f"{prefix}.step"] if of_level else value
         for learner, (of_learner, _) in zip(learners, gathered, strict=True):
-            learner.count()
+            if of_learner:
+                learner.count()
             for work in of_learner:
                 if not guarded:
                     work.group["previous_lr_factor"] = work.lr_factor
@@ -211,11 +213,14 @@ class CompiledStep:
 def _is_ordinary(learner: Learner, gathered: Gathered) -> bool:
     """Whether everything has a kept update and learns."""
     works, absent = gathered
+    if not works:  # a group without any gradient
+        return not absent
     store, learning = learner.store, range(len(learner.levels) - 1)
     return (
-        bool(works)
-        and not absent
+        not absent
         and all(work.cell.is_kept or not work.cell.level.learned for work in works)
+        # The first pull-back is eager, which refuses an update that has no derivative.
+        and all(work.cell.steps > 1 for work in works)
         and not any(store[f"level{i}.frozen"] for i in learning)
         and all(learner.is_learning(i) for i in learning if learner.levels[i].learned)
         and all(cell.is_kept for cell in learner.cells() if cell.level.learned)

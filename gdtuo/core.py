@@ -160,6 +160,15 @@ def structure(levels: Sequence[Level]) -> str:
     return " / ".join(parts)
 
 
+def coordinates(levels: Sequence[Level]) -> str:
+    """Those in which the hyperparameters are kept, where they were chosen."""
+    parts = []
+    for level in levels:
+        chosen = [f"{name} in {each}" for name, each in dict(level.rule.coordinates or ()).items()]
+        parts.append(", ".join(chosen) or "as declared")
+    return " / ".join(parts)
+
+
 @dataclasses.dataclass(frozen=True)
 class Inputs:
     """What one update of one tensor is a function of, its level's hyperparameters aside."""

@@ -131,7 +131,7 @@ def follow(group: Group, states: States, levels: tuple[Level, ...], guard: int, 
                     value, arithmetic_dtype(p.dtype) if of_rule else p.dtype, p.device
                 )
     for key, value in group.items():
-        if isinstance(value, Tensor) and key != "tower":
+        if isinstance(value, Tensor) and key not in ("tower", "coordinates"):
             group[key] = _moved(value, *kind)
     set_guards(group, states, levels, guard, kind)
 

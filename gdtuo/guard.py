@@ -26,7 +26,7 @@ def finite(made: Draft) -> Tensor:
     learner, steps = made.learner, made.hyper_steps
     # A norm that overflows is as bad: the squares that adaptive rules take would.
     gradients = [work.g for work, _ in made.updates]
-    norms = [torch.linalg.vector_norm(g, dtype=arithmetic_dtype(g.dtype)) for g in gradients]
+    norms = [torch.linalg.vector_norm(g, dtype=arithmetic_dtype(g.dtype)) ** 2 for g in gradients]
     fine = torch.ones((), dtype=torch.bool, device=learner.device)
     for norm in norms:
         fine = fine & norm.isfinite().to(learner.device)
@@ -40,9 +40,10 @@ def finite(made: Draft) -> Tensor:
         fine = fine & rows.all()
 
     for i, step in enumerate(steps):  # a hypergradient is the cotangent of the next level's
-        look(i, step.hypergradient)
+        look(i, step.hypergradient, step.inputs.g.square())
     for i, step in reversed(list(enumerate(steps))):  # a new value makes the step beneath
-        look(i, step.learned, learner.levels[i].decoded(step.learned))
+        kept = [value.expand_as(step.learned) for value in step.state.values()]
+        look(i, step.learned, learner.levels[i].decoded(step.learned), *kept)
     return torch.cat([gradient, *entries])
 
 
@@ -60,9 +61,10 @@ def commit(drafts: Sequence[Draft], apply: Apply = subtract) -> None:
 
 
 def is_due(learners: Sequence[Learner], limit: int) -> bool:
-    """Whether it is time to look at the counts."""
-    steps = max(learner.store["steps"] for learner in learners)
-    return bool(steps > 0 and steps % limit == 0)
+    """Count a step, and return whether it is time to look at the counts."""
+    store = learners[0].store
+    store["guard.tries"] += 1
+    return bool(store["guard.tries"] % limit == 0)
 
 
 def skipped(learners: Sequence[Learner]) -> int:

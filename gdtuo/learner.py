@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gdtuo.cell import Cell, Store
-from gdtuo.core import Inputs, Level, structure, update
+from gdtuo.core import Inputs, Level, coordinates, structure, update
 from gdtuo.errors import GdtuoError
 from gdtuo.rule import State
 from gdtuo.safeguards import NO_SAFEGUARDS, Safeguards
@@ -57,6 +57,8 @@ class Learner:
         # Numbers and tensors alone can be saved everywhere, so the text is one.
         text = structure(self.levels).encode()
         self.store["tower"] = torch.tensor(list(text), dtype=torch.uint8)
+        text = coordinates(self.levels).encode()
+        self.store["coordinates"] = torch.tensor(list(text), dtype=torch.uint8)
         for i, level in enumerate(self.levels):
             learned = level.initial(level.learned, dtype, device)
             constant = level.initial(level.constant, dtype, device)
@@ -77,6 +79,7 @@ class Learner:
         shapes = {"guard.causes": (entries,), "guard.skipped": (), "guard.in_a_row": ()}
         for key, shape in shapes.items():
             self.store[key] = torch.zeros(shape, dtype=torch.int64, device=self.device)
+        self.store["guard.tries"] = 0
 
     def share(self) -> None:
         """Keep no more than what is not another's: the structure, and level 0's constants."""
@@ -166,6 +169,10 @@ class Learner:
             new = {f"level{i}.learned": made.learned, f"level{i}.hypergradient": made.hypergradient}
             for key, value in new.items():
                 self.store[key] = value if ok is None else torch.where(ok, value, self.store[key])
+        for i in range(len(steps), len(self.levels) - 1):  # at rest: nothing was pulled back
+            key = f"level{i}.hypergradient"
+            zero = torch.zeros_like(self.store[key])
+            self.store[key] = zero if ok is None else torch.where(ok, zero, self.store[key])
         self.store["steps"] += 1
 
     def count(self) -> None:
@@ -208,6 +215,33 @@ class Learner:
             raise GdtuoError(
                 f"The state is that of another tower.\n  saved: {theirs}\n  here:  {ours}\n"
                 "Build the tower from the rule it was saved with; initial values may differ."
+            )
+        kept = saved.get("coordinates")  # which states of version 0.1.0 don't have
+        theirs, ours = (
+            "" if each is None else bytes(each.tolist()).decode()
+            for each in (kept, self.store["coordinates"])
+        )
+        if kept is not None and theirs != ours:
+            raise GdtuoError(
+                f"The state is in other coordinates.\n  saved: {theirs}\n  here:  {ours}\n"
+                "Build the tower with the coordinates it was saved with."
+            )
+
+    def check_layout(self, saved: Store) -> None:
+        """Raise `GdtuoError` unless ``saved`` has as many copies of everything."""
+        layouts = [
+            {
+                key: list(value.shape)
+                for key, value in each.items()
+                if key.startswith("level") and not key.endswith(("skipped", "is_valid"))
+                if isinstance(value, Tensor)
+            }
+            for each in (saved, self.store)
+        ]
+        if layouts[0] != layouts[1]:
+            raise GdtuoError(
+                f"The state has hyperparameters of other shapes.\n  saved: {layouts[0]}\n  here:  "
+                f"{layouts[1]}\nBuild the tower with the same per= and groups as the saved one."
             )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from torch import Tensor
 
 from gdtuo import groups
 from gdtuo.core import Level
+from gdtuo.errors import GdtuoError
 from gdtuo.learner import Learner
 
 
@@ -22,6 +25,10 @@ def load(
 
     The user's hooks that come before have their say first, those that come after the last word.
     """
+    if not isinstance(state_dict, Mapping):
+        raise GdtuoError(
+            f"The state is a {type(state_dict).__name__}. Give what `state_dict()` returned."
+        )
     checked: dict[str, Any] = {}
 
     def check(_: Any, given: dict[str, Any]) -> None:
@@ -29,6 +36,9 @@ def load(
         groups.check_alike(ours, saved)
         for levels, group, theirs in zip(levels_of, ours, saved, strict=True):
             Learner(levels, group).check_state(theirs)
+            Learner(levels, group).check_layout(theirs)
+            for p, i in zip(group["params"], theirs["params"], strict=True):
+                _check_shapes(p, optimizer.state.get(p, {}), given["state"].get(i, {}))
         checked.update(given)
 
     def restore(_: Any) -> None:
@@ -49,3 +59,13 @@ def load(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _check_shapes(p: Tensor, ours: dict[str, Any], saved: dict[str, Any]) -> None:
+    for key, value in ours.items():
+        theirs = saved.get(key)
+        if isinstance(value, Tensor) and isinstance(theirs, Tensor) and theirs.shape != value.shape:
+            raise GdtuoError(
+                f"The state has a {key} of shape {list(theirs.shape)} for a parameter of shape "
+                f"{list(p.shape)}. Build the tower from the same model, in the same order."
+            )

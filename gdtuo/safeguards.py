@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -58,7 +59,7 @@ class Safeguards:
     def __post_init__(self) -> None:
         for name in ("clip", "cap"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is not None and not (isinstance(value, (int, float)) and value > 0):
                 raise GdtuoError(f"Safeguards: {name}={value!r}. Give a number above 0, or None.")
         if self.hyper_step not in get_args(HyperStep):
             raise GdtuoError(
@@ -86,6 +87,7 @@ class Safeguards:
             self.cap * torch.linalg.vector_norm(p).clamp_min(0.01 * p.numel() ** 0.5)
             for p in tensors
         ]
+        steps = [step.nan_to_num(nan=math.nan) for step in steps]  # inf times 0 would be NaN
         lengths = [torch.linalg.vector_norm(step) for step in steps]
         return [
             step * (most / length).clamp_max(1.0).nan_to_num(1.0)  # a step of 0 stays

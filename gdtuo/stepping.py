@@ -51,6 +51,14 @@ class Gradients:
                 f"Tower.step: {len(along)} cotangents for {len(parameters)} parameters. Give one "
                 "for each parameter, in the order of the groups, or None in its place."
             )
+        for p, c in zip(parameters, along, strict=True):
+            fits = isinstance(c, Tensor) and c.shape == p.shape and c.layout == torch.strided
+            if c is not None and not fits:
+                given = f"of shape {list(c.shape)}" if isinstance(c, Tensor) else repr(c)
+                raise GdtuoError(
+                    f"Tower.step: a cotangent {given} for a parameter of shape {list(p.shape)}. "
+                    "Give a dense gradient of the same shape, in the order of the groups, or None."
+                )
         return cls(maximize, dict(zip(parameters, along, strict=True)))
 
     def of(self, cell: Cell) -> Tensor:

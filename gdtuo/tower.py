@@ -98,6 +98,12 @@ class Tower(torch.optim.Optimizer):
             raise GdtuoError(
                 f"Tower: per={per!r}. Expected 'tower', 'group', 'tensor' or 'element'."
             )
+        if not isinstance(safeguards, Safeguards):
+            raise GdtuoError(f"Tower: safeguards={safeguards!r}. Give a gdtuo.Safeguards(...).")
+        if not (isinstance(compile, (bool, str)) or callable(compile)):
+            raise GdtuoError(
+                f"Tower: compile={compile!r}. Give True or False, or a backend's name."
+            )
         self.rule, self.per, self.maximize, self.safeguards = rule, per, maximize, safeguards
         backend = "inductor" if compile is True else compile
         self._compiled = CompiledStep(backend) if backend else None
@@ -137,7 +143,10 @@ class Tower(torch.optim.Optimizer):
         if shared.store is not group:
             learner.share()
             if not groups.is_followed(shared.store, kind) and shared.store["steps"] == 0:
-                shared.initialize(*kind, None)  # another precision by the new group
+                # Another precision by the new group; what is frozen stays so.
+                frozen = {k: v for k, v in shared.store.items() if k.endswith(".frozen")}
+                shared.initialize(*kind, None)
+                shared.store.update(frozen)
         for p in group["params"]:
             if p.requires_grad:
                 groups.initialize(p, self.state[p], levels[0], self.safeguards.guard)
