@@ -58,7 +58,7 @@ class Cell:
             state = self.level.rule.init(tensor.detach().to(dtype))
             if self.level.learned:
                 state["previous_gradient"] = torch.zeros_like(tensor)
-                if "w" in self.level.rule.inputs:
+                if "w" in self.level.inputs:
                     state["previous_parameter"] = torch.zeros_like(tensor)
             numbers = {"step": 0, "is_kept": 0}
             store |= {self.prefix + key: value for key, value in (state | numbers).items()}
@@ -82,12 +82,12 @@ class Cell:
 
     def previous(self, lr_factor: float | Tensor = 1.0) -> Inputs:
         """The inputs of the last update."""
-        w = self._read("previous_parameter") if "w" in self.level.rule.inputs else None
+        w = self._read("previous_parameter") if "w" in self.level.inputs else None
         return Inputs(self._read("previous_gradient"), self.state(), self.t, w, lr_factor)
 
     def next(self, g: Tensor, state: State, lr_factor: float | Tensor = 1.0) -> Inputs:
         """The inputs of the update to come."""
-        w = self.joined_tensors() if "w" in self.level.rule.inputs else None
+        w = self.joined_tensors() if "w" in self.level.inputs else None
         return Inputs(g, state, self.t + 1, w, lr_factor)
 
     def catch_up(
@@ -133,7 +133,7 @@ class Cell:
         keys = list(self.level.state_keys)
         if self.level.learned:
             keys.append("previous_gradient")
-            keys += ["previous_parameter"] if "w" in self.level.rule.inputs else []
+            keys += ["previous_parameter"] if "w" in self.level.inputs else []
         return {key: self._read(key) for key in keys}
 
     def joined_tensors(self) -> Tensor:

@@ -14,6 +14,7 @@ import logging
 import types
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,9 +28,8 @@ from gdtuo.stepping import Draft, Gathered, Work
 
 log = logging.getLogger("gdtuo")
 
-Copies = (
-    int | tuple[int, int] | types.EllipsisType | None
-)  #: those of a cell; slices can't be hashed
+#: of a cell; slices can't be hashed
+Copies = int | tuple[int, int] | types.EllipsisType | None
 Tensors = dict[str, Tensor]
 #: steps of the parameters, and what has changed in the stores of cells and of groups
 Result = tuple[list[Tensor], list[Tensors], list[Tensors]]
@@ -118,11 +118,9 @@ def _counts(store: Store, prefix: str, guarded: bool, device: torch.device) -> T
 
 def _cell_inputs(work: Work, guarded: bool) -> Tensors:
     cell, g = work.cell, work.g
-    tensors = {"g": g, "w": cell.joined_tensors() if "w" in cell.level.rule.inputs else g}
-    if work.along is not None and work.along is not g:
+    tensors = {"g": g, "w": cell.joined_tensors() if "w" in cell.level.inputs else g}
+    if work.along is not None:
         tensors["along"] = work.along
-    elif work.along is not None:
-        tensors["along"] = g
     tensors |= cell.kept() | _counts(cell.stores[0], "", guarded, g.device)
     dtype = arithmetic_dtype(g.dtype)
     tensors["lr_factor"] = torch.full((), float(work.lr_factor), dtype=dtype, device=g.device)
@@ -144,7 +142,7 @@ def _group_inputs(group: Store, guarded: bool) -> Tensors:
 
 
 @functools.lru_cache(maxsize=64)
-def _graph(plan: Plan, backend: str) -> Callable[..., Result]:
+def _graph(plan: Plan, backend: str | Callable[..., Any]) -> Callable[..., Result]:
     """One for all towers of the same plan, whatever the sizes of their tensors."""
     rules = " and ".join(str(levels[0].rule) for levels, *_ in plan.learners)
     log.info("compiling the step of %s for %s", rules, backend)
@@ -155,10 +153,10 @@ class CompiledStep:
     """Takes the ordinary steps of a tower, each kind by a graph of its own.
 
     Args:
-        backend: one of `torch.compile`'s.
+        backend: one of `torch.compile`'s, by its name or itself.
     """
 
-    def __init__(self, backend: str) -> None:
+    def __init__(self, backend: str | Callable[..., Any]) -> None:
         self.backend = backend
         self._has_failed = False
 

@@ -42,6 +42,7 @@ class Level:
     lr_for: tuple[str, ...] | None  #: the entries beneath, one for each of an lr given by name
     state_keys: tuple[str, ...]
     scalar_keys: tuple[str, ...]  #: those of the state that are one number, whatever the tensor
+    inputs: frozenset[str]  #: which of ``t`` and ``w`` the rule's update is given
 
     def size(self, name: str) -> int:
         return len(self.lr_for) if name == "lr" and self.lr_for is not None else 1
@@ -117,7 +118,7 @@ def levels_of(rule: Rule) -> tuple[Level, ...]:
             n for n in each.hyperparameters if n not in each.learned and n not in left_out
         )
         lr_for = levels[-1].entries() if levels and each.lr_by_name is not None else None
-        levels.append(Level(each, each.learned, constant, lr_for, *_state_keys(each)))
+        levels.append(Level(each, each.learned, constant, lr_for, *_state_keys(each), each.inputs))
     return tuple(levels)
 
 
@@ -191,13 +192,13 @@ def update(level: Level, learned: Tensor, constant: Tensor, inputs: Inputs) -> t
     g = inputs.g.to(dtype)
     learned, constant = learned.to(g.device, dtype), constant.to(g.device, dtype)
     further: dict[str, Tensor] = {}
-    if "t" in level.rule.inputs:
+    if "t" in level.inputs:
         further["t"] = (
             inputs.t.to(g.device, dtype)
             if isinstance(inputs.t, Tensor)
             else torch.full((), inputs.t, dtype=dtype, device=g.device)
         )
-    if "w" in level.rule.inputs:
+    if "w" in level.inputs:
         assert inputs.w is not None  # the tower keeps it for such a rule
         further["w"] = inputs.w.to(dtype)
     h = level.values(learned, constant, inputs.lr_factor)

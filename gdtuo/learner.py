@@ -54,11 +54,8 @@ class Learner:
         """Start; ``copies`` of everything that is learned, or None for a single one."""
         self.store["format"] = FORMAT
         self.store["steps"] = 0
-        # Numbers and tensors alone can be saved everywhere, so the text is one.
-        text = structure(self.levels).encode()
-        self.store["tower"] = torch.tensor(list(text), dtype=torch.uint8)
-        text = coordinates(self.levels).encode()
-        self.store["coordinates"] = torch.tensor(list(text), dtype=torch.uint8)
+        self.store["tower"] = _encoded(structure(self.levels))
+        self.store["coordinates"] = _encoded(coordinates(self.levels))
         for i, level in enumerate(self.levels):
             learned = level.initial(level.learned, dtype, device)
             constant = level.initial(level.constant, dtype, device)
@@ -210,18 +207,16 @@ class Learner:
                 f"The state has format {saved['format']}; this version of gdtuo reads up to "
                 f"{FORMAT}. Upgrade gdtuo."
             )
-        theirs, ours = (bytes(each["tower"].tolist()).decode() for each in (saved, self.store))
+        theirs, ours = _decoded(saved["tower"]), _decoded(self.store["tower"])
         if theirs != ours:
             raise GdtuoError(
                 f"The state is that of another tower.\n  saved: {theirs}\n  here:  {ours}\n"
                 "Build the tower from the rule it was saved with; initial values may differ."
             )
-        kept = saved.get("coordinates")  # which states of version 0.1.0 don't have
-        theirs, ours = (
-            "" if each is None else bytes(each.tolist()).decode()
-            for each in (kept, self.store["coordinates"])
-        )
-        if kept is not None and theirs != ours:
+        # States of version 0.1.0 don't say theirs, and are taken to be in these.
+        kept: Tensor = self.store["coordinates"]
+        theirs, ours = _decoded(saved.get("coordinates", kept)), _decoded(kept)
+        if theirs != ours:
             raise GdtuoError(
                 f"The state is in other coordinates.\n  saved: {theirs}\n  here:  {ours}\n"
                 "Build the tower with the coordinates it was saved with."
@@ -260,3 +255,12 @@ def _plain(value: Tensor, parts: Parts | None) -> Any:
         label: value[at].item() if shape is None else value[at].view(shape).clone()
         for label, (at, shape) in parts.items()
     }
+
+
+def _encoded(text: str) -> Tensor:
+    """Numbers and tensors alone can be saved everywhere, so a text is a tensor of bytes."""
+    return torch.tensor(list(text.encode()), dtype=torch.uint8)
+
+
+def _decoded(text: Tensor) -> str:
+    return bytes(text.tolist()).decode()

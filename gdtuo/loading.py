@@ -35,8 +35,9 @@ def load(
         ours, saved = optimizer.param_groups, given.get("param_groups", [])
         groups.check_alike(ours, saved)
         for levels, group, theirs in zip(levels_of, ours, saved, strict=True):
-            Learner(levels, group).check_state(theirs)
-            Learner(levels, group).check_layout(theirs)
+            learner = Learner(levels, group)
+            learner.check_state(theirs)
+            learner.check_layout(theirs)
             for p, i in zip(group["params"], theirs["params"], strict=True):
                 _check_shapes(p, optimizer.state.get(p, {}), given["state"].get(i, {}))
         checked.update(given)

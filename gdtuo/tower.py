@@ -44,8 +44,8 @@ class Tower(torch.optim.Optimizer):
         compile: take the ordinary steps by one compiled graph (`torch.compile`), equal to the eager
             ones to rounding. The first takes seconds to minutes; nothing is compiled anew when
             hyperparameters, counts, schedules or sizes change. Logged once by the logger ``gdtuo``;
-            where there is no compiler, a warning says so once and steps are eager. A text names
-            another backend than inductor.
+            where there is no compiler, a warning says so once and steps are eager. Another backend
+            than inductor may be given, by its name or itself.
 
     Precision: state, hyperparameters and hypergradients are float32 for half-precision parameters
     (4 bytes an element for each tensor of the rule's state; the kept gradient stays in half), and
@@ -83,7 +83,7 @@ class Tower(torch.optim.Optimizer):
         per: Granularity = "group",
         maximize: bool = False,
         safeguards: Safeguards = NO_SAFEGUARDS,
-        compile: bool | str = False,
+        compile: bool | str | Callable[..., Any] = False,
     ) -> None:
         groups.check_bottom(rule)
         if isinstance(params, (nn.Module, Rule)):
@@ -192,20 +192,20 @@ class Tower(torch.optim.Optimizer):
             groups.lr_factor(group)  # may refuse: before anything changes
         gradients = Gradients.given(parameters, self.maximize, cotangents)
         learners = self._learners()
-        if self._compiled is not None or self.safeguards.guard:
-            gathered = [self._gather(learner, gradients) for learner in learners]
-            if self._compiled is None or not self._compiled.take(learners, gathered):
-                drafts = [draft(of, *each) for of, each in zip(learners, gathered, strict=True)]
-                if self.safeguards.guard:
-                    guard.commit(drafts)
-                else:
-                    for made in drafts:
-                        commit(made)
-            if self.safeguards.guard and guard.is_due(learners, self.safeguards.guard):
-                self._report_skips()
-        else:  # one after the other: less is held at once
-            for learner in learners:
-                commit(draft(learner, *self._gather(learner, gradients)))
+        # Together where a graph or the guard needs all; else one by one: less is held at once.
+        together = self._compiled is not None or self.safeguards.guard > 0
+        for some in [learners] if together else [[learner] for learner in learners]:
+            gathered = [self._gather(learner, gradients) for learner in some]
+            if self._compiled is not None and self._compiled.take(some, gathered):
+                continue
+            drafts = [draft(learner, *each) for learner, each in zip(some, gathered, strict=True)]
+            if self.safeguards.guard:
+                guard.commit(drafts)
+            else:
+                for made in drafts:
+                    commit(made)
+        if self.safeguards.guard and guard.is_due(learners, self.safeguards.guard):
+            self._report_skips()
         return loss
 
     def _gather(self, learner: Learner, gradients: Gradients) -> Gathered:
