@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from gdtuo import Ensemble, Safeguards, Tower
-from tests.problem import golden
+from tests.problem import golden, numbers
 from tests.rules_table import ROWS, stacked
 
 STEPS = 50
@@ -94,13 +94,6 @@ def alone(model, rule, member, steps, separate=False, safeguards=None, schedule=
         if scheduler is not None:
             scheduler.step()
     return model, tower
-
-
-def numbers(values):
-    if isinstance(values, (float, int)):
-        return [float(values)]
-    children = values.values() if isinstance(values, dict) else values
-    return [number for child in children for number in numbers(child)]
 
 
 def agree(ensemble, member, model, tower):

@@ -58,3 +58,21 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
     """Equal to the bit, dtype and shape included."""
     pairs = zip(a, b, strict=True)
     return all(x.dtype == y.dtype and x.shape == y.shape and x.equal(y) for x, y in pairs)
+
+
+PER = ["tower", "group", "tensor", "element"]
+
+
+def halves(model: nn.Sequential) -> list[dict[str, Any]]:
+    """A parameter group for each layer."""
+    return [{"params": model[0].parameters()}, {"params": model[2].parameters()}]
+
+
+def numbers(values: Any) -> list[float]:
+    """All in nested dictionaries, lists and tensors, in order."""
+    if isinstance(values, Tensor):
+        return values.flatten().tolist()
+    if isinstance(values, float):
+        return [values]
+    children = values.values() if isinstance(values, dict) else values
+    return [number for child in children for number in numbers(child)]

@@ -62,6 +62,7 @@ def between(low: float, high: float) -> Strategy:
     return st.floats(low, high).map(lambda x: round(x, 4))
 
 
+BETAS = {"beta1": between(0.5, 0.95), "beta2": between(0.8, 0.9995)}
 DECAY = st.just(0.0) | exponents(-3, -1)
 
 
@@ -157,7 +158,7 @@ ROWS = (
         gdtuo.Adam,
         lr=exponents(-3, -1.5),
         lr_above=exponents(-4, -2.5),
-        others={"beta1": between(0.5, 0.95), "beta2": between(0.8, 0.9995)},
+        others=BETAS,
         constants={"eps": exponents(-10, -5), "initial_second_moment": exponents(-9, -4)},
         pronounced=gdtuo.Adam(0.02, beta1=0.6, beta2=0.8),
         published=Published(
@@ -173,11 +174,7 @@ ROWS = (
         gdtuo.AdamW,
         lr=exponents(-3, -1.5),
         lr_above=exponents(-5, -3),
-        others={
-            "beta1": between(0.5, 0.95),
-            "beta2": between(0.8, 0.9995),
-            "weight_decay": DECAY,
-        },
+        others={**BETAS, "weight_decay": DECAY},
         constants={"eps": exponents(-10, -5)},
         pronounced=gdtuo.AdamW(0.02, beta1=0.6, beta2=0.8, weight_decay=0.1),
         published=None,
@@ -192,7 +189,7 @@ ROWS = (
         gdtuo.NAdam,
         lr=exponents(-3, -1.5),
         lr_above=exponents(-5, -3),
-        others={"beta1": between(0.5, 0.95), "beta2": between(0.8, 0.9995)},
+        others=BETAS,
         constants={"momentum_decay": exponents(-3, -1), "eps": exponents(-10, -5)},
         pronounced=gdtuo.NAdam(0.02, beta1=0.6, beta2=0.8, momentum_decay=0.1),
         published=None,
@@ -206,11 +203,7 @@ ROWS = (
         gdtuo.Lion,
         lr=exponents(-4, -2.5),
         lr_above=exponents(-6, -4),
-        others={
-            "beta1": between(0.5, 0.95),
-            "beta2": between(0.8, 0.9995),
-            "weight_decay": DECAY,
-        },
+        others={**BETAS, "weight_decay": DECAY},
         constants={},
         pronounced=gdtuo.Lion(0.02, beta1=0.6, beta2=0.8, weight_decay=0.1),
         published=None,

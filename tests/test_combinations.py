@@ -4,7 +4,6 @@ exact resume in the middle."""
 from __future__ import annotations
 
 import dataclasses
-import gc
 import math
 
 import hypothesis
@@ -18,6 +17,7 @@ from gdtuo import Rule, Safeguards
 from tests.problem import loss_at, make_model, parameters_of, same
 from tests.rules_table import towers
 from tests.test_contract import read, through_a_file
+from tests.test_memory import live_tensors
 
 STEPS, BREAK = 20, 10
 BOOLEANS = st.booleans()
@@ -184,10 +184,6 @@ def test_a_thousand_more_and_no_tensor_is_left_behind():
     def every(plan):
         check(plan)
 
-    def alive():
-        gc.collect()
-        return sum(issubclass(type(each), Tensor) for each in gc.get_objects())
-
-    before = alive()
+    before = live_tensors()
     every()
-    assert alive() - before < 10
+    assert live_tensors() - before < 10

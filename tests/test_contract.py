@@ -7,18 +7,11 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
 import gdtuo
 from gdtuo import Safeguards
-from tests.problem import make_model, parameters_of, same, train
+from tests.problem import PER, halves, make_model, numbers, parameters_of, same, train
 from tests.rules_table import ROWS, homogeneous
-
-PER = ["tower", "group", "tensor", "element"]
-
-
-def halves(model):
-    return [{"params": model[0].parameters()}, {"params": model[2].parameters()}]
 
 
 def through_a_file(model, tower):
@@ -26,16 +19,6 @@ def through_a_file(model, tower):
     torch.save([model.state_dict(), tower.state_dict()], buffer)
     buffer.seek(0)
     return torch.load(buffer, weights_only=True)
-
-
-def numbers(values):
-    """All in nested dictionaries, lists and tensors, in order."""
-    if isinstance(values, Tensor):
-        return values.flatten().tolist()
-    if isinstance(values, float):
-        return [values]
-    children = values.values() if isinstance(values, dict) else values
-    return [number for child in children for number in numbers(child)]
 
 
 def read(tower):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import gdtuo
-from tests.problem import loss_at, make_model, parameters_of, same, train
+from tests.problem import loss_at, make_model, numbers, parameters_of, same, train
 from tests.rules_table import ROWS, homogeneous
 
 TOWERS = [homogeneous(row.pronounced, 2) for row in ROWS]
@@ -21,14 +21,6 @@ def trained(groups_of, rule, **options):
     model = make_model()
     optimizer = gdtuo.Tower(groups_of(model), rule, **options)
     return train(model, optimizer, STEPS), model, optimizer
-
-
-def flat(values):
-    """All numbers in nested dictionaries, in order."""
-    if isinstance(values, float):
-        return [values]
-    children = values.values() if isinstance(values, dict) else values
-    return [number for child in children for number in flat(child)]
 
 
 def all_together(model):
@@ -47,7 +39,7 @@ def test_per_tower_is_one_group(rule):
     # that starts at 0 make much of the last digit.
     assert others == pytest.approx(losses, rel=1e-10)
     for i in range(4):
-        ours, theirs = flat(other.hyperparameters(i)), flat(optimizer.hyperparameters())
+        ours, theirs = numbers(other.hyperparameters(i)), numbers(optimizer.hyperparameters())
         assert ours == pytest.approx(theirs, rel=1e-10)
     for ours, theirs in zip(parameters_of(other_model), parameters_of(model), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)

@@ -14,11 +14,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import gdtuo
 from gdtuo import Safeguards
-from tests.problem import loss_at, make_model, parameters_of, same, train
+from tests.problem import PER, halves, loss_at, make_model, parameters_of, same, train
 from tests.rules_table import ROWS, homogeneous, stacked
 
 GUARD = Safeguards(guard=50)
-PER = ["tower", "group", "tensor", "element"]
 TOWERS = [
     homogeneous(row.pronounced, height if row.rule.elementwise else 0)
     for row, height in itertools.product(ROWS, (0, 2))
@@ -29,10 +28,6 @@ CLEAN, INF, NAN = 1.0, math.inf, math.nan
 
 def whole(model):
     return list(model.parameters())
-
-
-def halves(model):
-    return [{"params": model[0].parameters()}, {"params": model[2].parameters()}]
 
 
 def take(model, tower, i, factor=CLEAN, absent=()):

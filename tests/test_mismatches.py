@@ -10,8 +10,7 @@ from torch import nn
 
 import gdtuo
 from gdtuo import GdtuoError, Safeguards
-from tests.problem import make_model, train
-from tests.test_contract import PER, halves
+from tests.problem import PER, halves, make_model, train
 
 
 def state_of(text, **options):

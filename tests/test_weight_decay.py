@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from gdtuo import SGD, AdamW, GdtuoError, Lion, Muon, Tower
 from tests import references
-from tests.problem import loss_at, make_model, train
+from tests.problem import PER, loss_at, make_model, train
 from tests.rules_table import BY_RULE, without_decay
 from tests.test_muon import matrices
 
-PER = ["tower", "group", "tensor", "element"]
 DECAYED = [
     SGD(0.05, weight_decay=0.3),
     SGD(0.05, momentum=0.9, weight_decay=0.3, dampening=0.3),
