@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import EllipsisType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gdtuo.core import Inputs, Level, pull_back, update
+from gdtuo.core import Inputs, Level, pull_back, remade
 from gdtuo.rule import State
 
 Store = dict[str, Any]
+
+#: Elements: a tensor of more is updated by itself, in pieces of so many, so that all that an update
+#: makes on its way stays in the processor's caches, and is allocated once.
+PIECE = 2**18
 
 
 @dataclasses.dataclass
@@ -40,6 +44,36 @@ class Cell:
     #: dimension of the tensors, which are then joined to one of shape [copies, elements]
     copies: int | slice | EllipsisType | None = None
     guard: int = 0  #: see `Safeguards`
+    in_pieces: bool = False  #: one tensor, too large to be updated at once
+    in_place: bool = False  #: what is kept is written into the tensors that are there
+
+    def pieces(self) -> Iterator[tuple[Cell, slice]]:
+        """Cells of one part of the tensor after the other, and where that is; or this one. What is
+        written to them is written to this one, `count` aside."""
+        if not self.in_pieces:
+            yield self, slice(None)
+            return
+        (tensor,), (store,) = self.tensors, self.stores
+        scalars = {self.prefix + key for key in store if self._is_scalar(key)}
+        flat = {
+            key: value.view(-1)
+            for key, value in store.items()
+            if isinstance(value, Tensor) and key not in scalars
+        }
+        for start in range(0, tensor.numel(), PIECE):
+            at = slice(start, start + PIECE)
+            part = store | {key: value[at] for key, value in flat.items()}
+            yield (
+                dataclasses.replace(
+                    self,
+                    tensors=[tensor.view(-1)[at]],
+                    stores=[part],
+                    in_pieces=False,
+                    in_place=True,
+                ),
+                at,
+            )
+        store |= {key: part[key] for key in scalars}
 
     def of(self, coordinates: Tensor) -> Tensor:
         """The part of ``coordinates``, one row for each hyperparameter, that these tensors go by:
@@ -56,10 +90,7 @@ class Cell:
     def initialize(self, dtype: torch.dtype) -> None:
         for tensor, store in zip(self.tensors, self.stores, strict=True):
             state = self.level.rule.init(tensor.detach().to(dtype))
-            if self.level.learned:
-                state["previous_gradient"] = torch.zeros_like(tensor)
-                if "w" in self.level.inputs:
-                    state["previous_parameter"] = torch.zeros_like(tensor)
+            state |= {key: torch.zeros_like(tensor) for key in self.level.previous_keys}
             numbers = {"step": 0, "is_kept": 0}
             store |= {self.prefix + key: value for key, value in (state | numbers).items()}
             set_guard(store, self.prefix, self.guard, tensor.device)
@@ -82,8 +113,11 @@ class Cell:
 
     def previous(self, lr_factor: float | Tensor = 1.0) -> Inputs:
         """The inputs of the last update."""
-        w = self._read("previous_parameter") if "w" in self.level.inputs else None
-        return Inputs(self._read("previous_gradient"), self.state(), self.t, w, lr_factor)
+        g, w = (
+            self._read(key) if key in self.level.previous_keys else None
+            for key in ("previous_gradient", "previous_parameter")
+        )
+        return Inputs(g, self.state(), self.t, w, lr_factor)
 
     def next(self, g: Tensor, state: State, lr_factor: float | Tensor = 1.0) -> Inputs:
         """The inputs of the update to come."""
@@ -100,10 +134,10 @@ class Cell:
         """The state up to date, by the last update made again, which is also pulled back: the
         hypergradient of ``learned`` along a cotangent. None where nothing is kept or asked for."""
         state = self.state()
-        if not self.is_kept:
+        if not self.is_kept or (along is None and not self.level.lags):
             return None, state
         last = (self.level, self.of(learned), constant, self.previous(lr_factor))
-        v, after = (None, update(*last)[1]) if along is None else pull_back(*last, along)
+        v, after = (None, remade(*last)[1]) if along is None else pull_back(*last, along)
         if self.guard:
             valid = self._read("is_valid")
             after = {key: torch.where(valid, after[key], state[key]) for key in state}
@@ -112,28 +146,24 @@ class Cell:
 
     def save(self, inputs: Inputs, state_after: State, ok: Tensor | None = None) -> None:
         """Keep what the next step needs of the update that was just made."""
-        if self.level.learned:
-            self._write("previous_gradient", inputs.g, ok)
-            if inputs.w is not None:
-                self._write("previous_parameter", inputs.w, ok)
-        self._save_state(inputs.state if self.level.learned else state_after, ok)
-        self.count()
-        if ok is not None:
-            self._write("skipped", self._read("skipped") + ~ok)
-            self._write("is_valid", self._read("is_valid") | ok)
+        for key in self.level.previous_keys:
+            previous = inputs.g if key == "previous_gradient" else inputs.w
+            assert previous is not None
+            self._write(key, previous, ok)
+        self._save_state(inputs.state if self.level.lags else state_after, ok)
 
-    def count(self) -> None:
+    def count(self, ok: Tensor | None = None) -> None:
         """Count an update, which is kept if a level above learns."""
         for store in self.stores:
             store[self.prefix + "step"] += 1
             store[self.prefix + "is_kept"] = (2 * self.guard or 1) if self.level.learned else 0
+        if ok is not None:
+            self._write("skipped", self._read("skipped") + ~ok)
+            self._write("is_valid", self._read("is_valid") | ok)
 
     def kept(self) -> dict[str, Tensor]:
         """All tensors of the last update, joined."""
-        keys = list(self.level.state_keys)
-        if self.level.learned:
-            keys.append("previous_gradient")
-            keys += ["previous_parameter"] if "w" in self.level.inputs else []
+        keys = (*self.level.state_keys, *self.level.previous_keys)
         return {key: self._read(key) for key in keys}
 
     def joined_tensors(self) -> Tensor:
@@ -204,12 +234,21 @@ class Cell:
     def _write(self, key: str, whole: Tensor, ok: Tensor | None = None) -> None:
         if ok is not None:
             whole = torch.where(ok, whole, self._read(key))
-        if self._is_scalar(key) and len(self.stores) > 1:
+        if self._is_scalar(key):
             pieces = list(whole.repeat(len(self.stores)).unbind())
+        elif self.in_place:
+            self._read(key).copy_(whole)
+            return
         else:
             pieces = self.split(whole)
         for store, piece in zip(self.stores, pieces, strict=True):
             store[self.prefix + key] = piece
+
+
+def is_large(tensor: Tensor, store: Store) -> bool:
+    """Whether a tensor is updated by itself, in pieces."""
+    everything = (tensor, *(x for x in store.values() if isinstance(x, Tensor)))
+    return tensor.numel() > PIECE and all(x.is_contiguous() for x in everything)
 
 
 def set_guard(store: Store, prefix: str, guard: int, device: torch.device) -> None:

@@ -12,7 +12,9 @@ took last time, so it is pulled back through that step, kept as its inputs (pape
     v_{i+1} = -(d U_i(previous v_i, previous s_i; x_i) / d x_i)^T v_i
 
 Autograd differentiates; no rule writes a derivative. Pulling back runs the previous update again,
-so its new state comes with it: kept are one gradient, and a state that lags by one update.
+so its new state comes with it: kept are one gradient, and a state that lags by one update. Where
+only ``lr`` is learned, on which no state depends, some rules can tell their step from the state
+after it (`Rule.step_again`): then nothing more is kept than without a tower.
 """
 
 from __future__ import annotations
@@ -43,6 +45,17 @@ class Level:
     state_keys: tuple[str, ...]
     scalar_keys: tuple[str, ...]  #: those of the state that are one number, whatever the tensor
     inputs: frozenset[str]  #: which of ``t`` and ``w`` the rule's update is given
+
+    @property
+    def lags(self) -> bool:
+        """Whether the state that is kept is that before the last update."""
+        return bool(self.learned) and not (self.learned == ("lr",) and self.rule.steps_again)
+
+    @property
+    def previous_keys(self) -> tuple[str, ...]:
+        """What is kept of the last update's inputs beside the state."""
+        keys = ("previous_gradient", "previous_parameter")
+        return keys[: 1 + ("w" in self.inputs)] if self.lags else ()
 
     def size(self, name: str) -> int:
         return len(self.lr_for) if name == "lr" and self.lr_for is not None else 1
@@ -174,7 +187,7 @@ def coordinates(levels: Sequence[Level]) -> str:
 class Inputs:
     """What one update of one tensor is a function of, its level's hyperparameters aside."""
 
-    g: Tensor
+    g: Tensor | None  #: None: the step is told from ``state``, that after it
     state: State
     t: int | Tensor  #: which update of this tensor it is, from 1
     w: Tensor | None = None  #: the values updated, for a rule that reads them
@@ -188,21 +201,39 @@ def arithmetic_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def update(level: Level, learned: Tensor, constant: Tensor, inputs: Inputs) -> tuple[Tensor, State]:
     """The step that ``level`` takes, and its state after it."""
-    dtype = arithmetic_dtype(inputs.g.dtype)
-    g = inputs.g.to(dtype)
-    learned, constant = learned.to(g.device, dtype), constant.to(g.device, dtype)
+    assert inputs.g is not None
+    g = inputs.g.to(arithmetic_dtype(inputs.g.dtype))
+    h, further = _arguments(level, learned, constant, inputs, g)
+    if "w" in level.inputs:
+        assert inputs.w is not None  # the tower keeps it for such a rule
+        further["w"] = inputs.w.to(g.dtype)
+    return level.rule.update(g, inputs.state, h, **further)
+
+
+def remade(
+    level: Level, learned: Tensor, constant: Tensor, previous: Inputs
+) -> tuple[Tensor, State]:
+    """The last step and the state after it, from what is kept of its inputs."""
+    if level.lags:
+        return update(level, learned, constant, previous)
+    like = previous.state[level.state_keys[0]]
+    h, further = _arguments(level, learned, constant, previous, like)
+    return level.rule.step_again(previous.state, h, **further), previous.state
+
+
+def _arguments(
+    level: Level, learned: Tensor, constant: Tensor, inputs: Inputs, like: Tensor
+) -> tuple[Values, dict[str, Tensor]]:
+    """The hyperparameters' values, and ``t`` where it is asked for, as tensors that go with
+    ``like``."""
     further: dict[str, Tensor] = {}
     if "t" in level.inputs:
         further["t"] = (
-            inputs.t.to(g.device, dtype)
+            inputs.t.to(like)
             if isinstance(inputs.t, Tensor)
-            else torch.full((), inputs.t, dtype=dtype, device=g.device)
+            else torch.full((), inputs.t, dtype=like.dtype, device=like.device)
         )
-    if "w" in level.inputs:
-        assert inputs.w is not None  # the tower keeps it for such a rule
-        further["w"] = inputs.w.to(dtype)
-    h = level.values(learned, constant, inputs.lr_factor)
-    return level.rule.update(g, inputs.state, h, **further)
+    return level.values(learned.to(like), constant.to(like), inputs.lr_factor), further
 
 
 def pull_back(
@@ -214,12 +245,12 @@ def pull_back(
     """
     if torch.compiler.is_compiling():  # which can't trace the other way, twice as fast in eager
         step, pull, state = torch.func.vjp(  # type: ignore[misc]
-            lambda x: update(level, x, constant, previous), learned, has_aux=True
+            lambda x: remade(level, x, constant, previous), learned, has_aux=True
         )
         return -pull(cotangent.to(step.dtype))[0], state
     with torch.enable_grad():
         leaf = learned.detach().requires_grad_()
-        step, state = update(level, leaf, constant, previous)
+        step, state = remade(level, leaf, constant, previous)
     if not step.requires_grad:
         raise GdtuoError(
             f"{type(level.rule).__name__} has no derivative with respect to "

@@ -18,7 +18,7 @@ from gdtuo.hyperparameters import (
     unit_interval,
 )
 from gdtuo.rule import Rule, State, Values
-from gdtuo.rules import inputs_with_decay, moments, root
+from gdtuo.rules import adam_step, corrected_root, inputs_with_decay, moments, root
 
 
 class AdamW(Rule):
@@ -71,11 +71,18 @@ class AdamW(Rule):
     def update(
         self, g: Tensor, state: State, h: Values, t: Tensor, w: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        m, v, denominator = moments(g, state, h, t, self.eps)
-        step = h.lr / (1.0 - h.beta1**t) * (m / denominator)
+        state = moments(g, state, h)
+        step = self.step_again(state, h, t)
         if w is not None:
             step = step + h.lr * h.weight_decay * w
-        return step, {"exp_avg": m, "exp_avg_sq": v}
+        return step, state
+
+    @property
+    def steps_again(self) -> bool:
+        return not self.uses("weight_decay")
+
+    def step_again(self, state: State, h: Values, t: Tensor) -> Tensor:
+        return adam_step(state, h, t, self.eps)
 
 
 class NAdam(Rule):
@@ -124,12 +131,12 @@ class NAdam(Rule):
     def update(self, g: Tensor, state: State, h: Values, t: Tensor) -> tuple[Tensor, State]:
         c, c_next = (1.0 - 0.5 * 0.96 ** (n * self.momentum_decay) for n in (t, t + 1.0))
         product = state["product"] * c
-        m, v, denominator = moments(g, state, h, t, self.eps)
+        after = moments(g, state, h)
         p, mu_next = h.beta1**t * product, h.beta1 * c_next
         of_g = h.lr * (1.0 - h.beta1 * c) / (1.0 - p)
         of_m = h.lr * mu_next / (1.0 - p * mu_next)
-        step = (of_g * g + of_m * m) / denominator
-        return step, {"product": product, "exp_avg": m, "exp_avg_sq": v}
+        step = (of_g * g + of_m * after["exp_avg"]) / corrected_root(after, h, t, self.eps)
+        return step, {"product": product, **after}
 
 
 SIGN = "the step takes it through a sign, whose derivative is 0"

@@ -40,6 +40,7 @@ def finite(made: Draft) -> Tensor:
         fine = fine & rows.all()
 
     for i, step in enumerate(steps):  # a hypergradient is the cotangent of the next level's
+        assert step.inputs.g is not None  # of the update to come
         look(i, step.hypergradient, step.inputs.g.square())
     for i, step in reversed(list(enumerate(steps))):  # a new value makes the step beneath
         kept = [value.expand_as(step.learned) for value in step.state.values()]

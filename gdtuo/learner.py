@@ -163,6 +163,7 @@ class Learner:
         """Write what was proposed; with ``ok``, a flag on the device, only where that is true."""
         for i, made in enumerate(steps):
             made.cell.save(made.inputs, made.state, ok)
+            made.cell.count(ok)
             new = {f"level{i}.learned": made.learned, f"level{i}.hypergradient": made.hypergradient}
             for key, value in new.items():
                 self.store[key] = value if ok is None else torch.where(ok, value, self.store[key])

@@ -109,6 +109,18 @@ class Rule:
         """
         raise NotImplementedError
 
+    @property
+    def steps_again(self) -> bool:
+        """Whether `step_again` can be called, where nothing but ``lr`` is learned."""
+        return False
+
+    def step_again(self, *args: Any, **kwargs: Any) -> Tensor:
+        """``step_again(self, state, h)``, and ``t`` if `update` takes it: the step that `update`
+        took to come to ``state``, if that is a function of it (with momentum and without weight
+        decay, say). With it, and `steps_again` True, a tower keeps no gradient where only ``lr``
+        is learned."""
+        raise NotImplementedError
+
     def __init_subclass__(cls) -> None:
         dataclasses.dataclass(frozen=True, repr=False)(cls)
         cls.specs = {

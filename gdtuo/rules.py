@@ -108,6 +108,13 @@ class SGD(Rule):
         b = h.momentum * state["momentum_buffer"] + kept
         return h.lr * (g + h.momentum * b if self.nesterov else b), {"momentum_buffer": b}
 
+    @property
+    def steps_again(self) -> bool:
+        return self.uses("momentum") and not self.nesterov
+
+    def step_again(self, state: State, h: Values, t: Tensor | None = None) -> Tensor:
+        return h.lr * state["momentum_buffer"]
+
 
 class AdaGrad(Rule):
     """AdaGrad (Duchi et al. 2011; paper, section 3.2 and Table 1c).
@@ -225,15 +232,29 @@ class Adam(Rule):
         return {"exp_avg": torch.zeros_like(w), "exp_avg_sq": v}
 
     def update(self, g: Tensor, state: State, h: Values, t: Tensor) -> tuple[Tensor, State]:
-        m, v, denominator = moments(g, state, h, t, self.eps)
-        # The bias correction of m is taken on the scalar: one pass over the tensor less.
-        return h.lr / (1.0 - h.beta1**t) * (m / denominator), {"exp_avg": m, "exp_avg_sq": v}
+        state = moments(g, state, h)
+        return self.step_again(state, h, t), state
+
+    @property
+    def steps_again(self) -> bool:
+        return True
+
+    def step_again(self, state: State, h: Values, t: Tensor) -> Tensor:
+        return adam_step(state, h, t, self.eps)
 
 
-def moments(
-    g: Tensor, state: State, h: Values, t: Tensor, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Adam's m and v, and the bias-corrected root of v that steps are divided by."""
+def moments(g: Tensor, state: State, h: Values) -> State:
+    """Adam's m and v after the gradient ``g``."""
     m = torch.lerp(g, state["exp_avg"], h.beta1)  # beta1 m + (1 - beta1) g
-    v = torch.lerp(g * g, state["exp_avg_sq"], h.beta2)
-    return m, v, root(v) / (1.0 - h.beta2**t).sqrt() + eps
+    return {"exp_avg": m, "exp_avg_sq": torch.lerp(g * g, state["exp_avg_sq"], h.beta2)}
+
+
+def adam_step(state: State, h: Values, t: Tensor, eps: float) -> Tensor:
+    """Adam's step, from the moments after it."""
+    # The bias correction of m is taken on the scalar: one pass over the tensor less.
+    return h.lr / (1.0 - h.beta1**t) * (state["exp_avg"] / corrected_root(state, h, t, eps))
+
+
+def corrected_root(state: State, h: Values, t: Tensor, eps: float) -> Tensor:
+    """What Adam's steps are divided by."""
+    return root(state["exp_avg_sq"]) / (1.0 - h.beta2**t).sqrt() + eps

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gdtuo import groups
-from gdtuo.cell import Cell
-from gdtuo.core import Inputs, Level, update
+from gdtuo.cell import Cell, is_large
+from gdtuo.core import Level, update
 from gdtuo.errors import GdtuoError
 from gdtuo.groups import Granularity, Group, States
 from gdtuo.learner import HyperStep, Learner
@@ -62,19 +62,19 @@ class Gradients:
         return cls(maximize, dict(zip(parameters, along, strict=True)))
 
     def of(self, cell: Cell) -> Tensor:
-        """A copy of the gradients, those of what is minimized."""
-        return self._joined(cell, [p.grad for p in cell.tensors])
+        """The gradients, those of what is minimized: a copy, unless saving makes one."""
+        return self._joined(cell, [p.grad for p in cell.tensors], copy=not cell.in_place)
 
     def cotangent(self, cell: Cell, g: Tensor) -> Tensor:
         """What the hypergradients are taken along, where the gradient is ``g``."""
         if self.along is None:
             return g
-        return self._joined(cell, [self.along[p] for p in cell.tensors])
+        return self._joined(cell, [self.along[p] for p in cell.tensors], copy=False)
 
-    def _joined(self, cell: Cell, gradients: list[Tensor | None]) -> Tensor:
+    def _joined(self, cell: Cell, gradients: list[Tensor | None], copy: bool) -> Tensor:
         pairs = zip(gradients, cell.tensors, strict=True)
-        g = cell.join([torch.zeros_like(p) if g is None else g for g, p in pairs], copy=True)
-        return g.neg_() if self.maximize else g
+        g = cell.join([torch.zeros_like(p) if g is None else g for g, p in pairs], copy=copy)
+        return g.neg() if self.maximize else g.detach()
 
 
 @dataclasses.dataclass
@@ -87,6 +87,20 @@ class Work:
     along: Tensor | None  #: what its hypergradient is taken along; None: it has none
     lr_factor: float | Tensor
 
+    def pieces(self) -> Iterator[Work]:
+        """That of a large tensor, by parts; what is done in each is in the caches."""
+        for cell, at in self.cell.pieces():
+            if cell is self.cell:
+                yield self
+            else:
+                g, along = self.g.reshape(-1)[at], self.along
+                along = None if along is None else along.reshape(-1)[at]
+                yield Work(self.group, cell, g, along, self.lr_factor)
+
+    def catch_up(self, learned: Tensor, along: Tensor | None) -> tuple[Tensor | None, State]:
+        constant, factor = self.group["level0.constant"], self.group["previous_lr_factor"]
+        return self.cell.catch_up(learned, constant, along, factor)
+
 
 Gathered = tuple[list[Work], list[tuple[Group, Cell]]]
 
@@ -97,7 +111,8 @@ class Draft:
 
     learner: Learner
     hyper_steps: list[HyperStep] = dataclasses.field(default_factory=list)
-    updates: list[tuple[Work, Inputs]] = dataclasses.field(default_factory=list)
+    #: with the state before the update; None: it is made once more, for it is large
+    updates: list[tuple[Work, State | None]] = dataclasses.field(default_factory=list)
     left_out: list[tuple[Cell, State]] = dataclasses.field(default_factory=list)
 
 
@@ -127,18 +142,17 @@ def draft(learner: Learner, works: Iterable[Work], absent: Iterable[tuple[Group,
     made = Draft(learner)
     learned = learner.coordinates(0)[0]
     v = torch.zeros_like(learned)
-
-    def catch_up(group: Group, cell: Cell, along: Tensor | None) -> tuple[Tensor | None, State]:
-        constant, factor = group["level0.constant"], group["previous_lr_factor"]
-        return cell.catch_up(learned, constant, along, factor)
-
     for group, cell in absent:  # left alone; what is kept of their last update is dropped
-        made.left_out.append((cell, catch_up(group, cell, None)[1]))
+        constant, factor = group["level0.constant"], group["previous_lr_factor"]
+        made.left_out.append((cell, cell.catch_up(learned, constant, None, factor)[1]))
     for work in works:
-        pulled, state = catch_up(work.group, work.cell, work.along)
-        if pulled is not None:
-            work.cell.of(v).add_(pulled)
-        made.updates.append((work, work.cell.next(work.g, state, work.lr_factor)))
+        large = work.cell.in_pieces
+        state = None
+        for piece in work.pieces() if not large or work.along is not None else ():
+            pulled, state = piece.catch_up(learned, piece.along)
+            if pulled is not None:
+                piece.cell.of(v).add_(pulled)
+        made.updates.append((work, None if large else state))
     if made.updates:
         made.hyper_steps = learner.propose(v)
     return made
@@ -158,13 +172,18 @@ def commit(made: Draft, ok: Tensor | None = None, apply: Apply = subtract) -> No
     learner = made.learner
     for cell, state in made.left_out:
         cell.drop(state, _at(ok, cell))
-    learned = made.hyper_steps[0].learned if made.hyper_steps else learner.coordinates(0)[0]
-    for work, inputs in made.updates:
-        cell, flag = work.cell, _at(ok, work.cell)
-        constant = work.group["level0.constant"]
-        step, state_after = update(cell.level, cell.of(learned), constant, inputs)
-        cell.save(inputs, state_after, flag)
-        apply(learner, cell, step if flag is None else torch.where(flag, step, 0.0))
+    last = learner.coordinates(0)[0]
+    learned = made.hyper_steps[0].learned if made.hyper_steps else last
+    for work, before in made.updates:
+        flag, constant = _at(ok, work.cell), work.group["level0.constant"]
+        for piece in work.pieces():
+            cell = piece.cell
+            state = piece.catch_up(last, None)[1] if before is None else before
+            inputs = cell.next(piece.g, state, work.lr_factor)
+            step, state_after = update(cell.level, cell.of(learned), constant, inputs)
+            cell.save(inputs, state_after, flag)
+            apply(learner, cell, step if flag is None else torch.where(flag, step, 0.0))
+        work.cell.count(flag)
     for group, factor in {id(w.group): (w.group, w.lr_factor) for w, _ in made.updates}.values():
         before = group["previous_lr_factor"]
         group["previous_lr_factor"] = factor if ok is None else torch.where(ok, factor, before)
@@ -182,6 +201,8 @@ def _cells(
     """Parameters that have a gradient, and those left out that had a kept update, in cells."""
     cells: dict[Any, Cell] = {}
     together = level.rule.elementwise and per not in ("tensor", "element")
+    by_pieces = level.rule.elementwise and per not in ("element", "member")
+    by_pieces = by_pieces and learner.safeguards.cap is None  # which looks at a whole step
     guard = learner.safeguards.guard
     parameters: Sequence[Tensor] = group["params"]
     for i, (p, copies) in enumerate(zip(parameters, groups.copies(group, per), strict=True)):
@@ -190,10 +211,11 @@ def _cells(
         store = states.get(p, {})
         kept, steps, left_out = (store.get(key, 0) for key in ("is_kept", "step", "left_out"))
         if p.grad is not None or kept:
+            large = by_pieces and p.grad is not None and is_large(p, store)
             # Those that have taken as many steps go together. With a guard the host knows only how
             # many were tried; of these as many were taken if they are the same ones.
-            alike = (p.dtype, p.device, steps, left_out) if together else i
-            new = Cell(level, [], [], copies=copies, guard=guard)
+            alike = (p.dtype, p.device, steps, left_out) if together and not large else i
+            new = Cell(level, [], [], copies=copies, guard=guard, in_pieces=large, in_place=large)
             cell = cells.setdefault((p.grad is not None, bool(kept), alike), new)
             cell.tensors.append(p)
             cell.stores.append(store)

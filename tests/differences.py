@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import gdtuo
 from gdtuo import learner
-from gdtuo.core import Inputs, Level, levels_of, update
+from gdtuo.core import Inputs, Level, levels_of, remade
 from tests.problem import loss_at, train
 
 
@@ -24,7 +24,7 @@ def inputs_of(level: Level, store: dict[str, Any], prefix: str, lr_factor: float
     """What the last update was made of, as the tower has it in its state."""
     state = {key: store[prefix + key] for key in level.state_keys}
     w = store.get(prefix + "previous_parameter")
-    return Inputs(store[prefix + "previous_gradient"], state, store[prefix + "step"], w, lr_factor)
+    return Inputs(store.get(prefix + "previous_gradient"), state, store[prefix + "step"], w, lr_factor)
 
 
 @dataclasses.dataclass
@@ -50,13 +50,13 @@ class LastStep:
     def remade(self, i: int, x: Tensor) -> list[Tensor]:
         """The parameters, had the learned coordinates of level ``i`` been ``x`` in that step."""
         for j in range(i, 0, -1):
-            step, _ = update(self.levels[j], x, self.coordinates(j)[1], self.inputs(j))
+            step, _ = remade(self.levels[j], x, self.coordinates(j)[1], self.inputs(j))
             x = self.before[f"level{j - 1}.learned"] - step
         made, factor = [], self.group["previous_lr_factor"]
         for p, w in zip(self.model.parameters(), self.parameters_before, strict=True):
             if self.tower.state.get(p, {}).get("is_kept"):
                 inputs = inputs_of(self.levels[0], self.tower.state[p], "", factor)
-                w = w - update(self.levels[0], x, self.coordinates(0)[1], inputs)[0]
+                w = w - remade(self.levels[0], x, self.coordinates(0)[1], inputs)[0]
             made.append(w)
         return made
 
