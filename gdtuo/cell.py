@@ -16,7 +16,7 @@ from gdtuo.rule import State
 Store = dict[str, Any]
 
 #: Elements: a tensor of more is updated by itself, in pieces of so many, so that all that an update
-#: makes on its way stays in the processor's caches, and is allocated once.
+#: makes on its way stays in the processor's caches, and its memory is used again.
 PIECE = 2**18
 
 
@@ -106,7 +106,8 @@ class Cell:
     @property
     def t(self) -> int | Tensor:
         """How many updates there have been: known to the device alone where there is a guard."""
-        return self.steps - self._read("skipped") if self.guard else self.steps
+        steps: int | Tensor = self.stores[0][self.prefix + "step"]  # in a graph a tensor
+        return steps - self._read("skipped") if self.guard else steps
 
     def state(self) -> State:
         return {key: self._read(key) for key in self.level.state_keys}
@@ -161,19 +162,29 @@ class Cell:
             self._write("skipped", self._read("skipped") + ~ok)
             self._write("is_valid", self._read("is_valid") | ok)
 
-    def kept(self) -> dict[str, Tensor]:
-        """All tensors of the last update, joined."""
-        keys = (*self.level.state_keys, *self.level.previous_keys)
-        return {key: self._read(key) for key in keys}
+    def joined(self) -> dict[str, Tensor]:
+        """All tensors that are kept, each joined to one for good: what is written into it is kept.
+        None of them is anyone else's."""
+        flags = ("skipped", "is_valid") if self.guard else ()
+        result: dict[str, Tensor] = {}
+        for key in (*self.level.state_keys, *self.level.previous_keys, *flags):
+            whole = self._read(key)
+            if self._is_scalar(key):
+                whole = whole.clone()
+                for store in self.stores:
+                    store[self.prefix + key] = whole
+            elif not self.in_place:
+                self._write(key, whole)
+            result[key] = self.flat(whole)
+        return result
+
+    def flat(self, whole: Tensor) -> Tensor:
+        """A joined tensor, or one that is ``in_place``, without dimensions that mean nothing."""
+        return whole.view(*self._rows, -1) if self.in_place and whole.dim() else whole
 
     def joined_tensors(self) -> Tensor:
         """A copy of the tensors themselves."""
         return self.join(self.tensors, copy=True)
-
-    def write_back(self, changed: dict[str, Tensor]) -> None:
-        """Keep what a function of the tensors in `kept`, and of counts from 0, has made of them."""
-        for key, value in changed.items():
-            self._write(key, value + self.steps if key == "skipped" else value)
 
     def drop(self, state_after: State, ok: Tensor | None = None) -> None:
         """Forget the last update: these tensors were left out of a step.
@@ -245,10 +256,10 @@ class Cell:
             store[self.prefix + key] = piece
 
 
-def is_large(tensor: Tensor, store: Store) -> bool:
-    """Whether a tensor is updated by itself, in pieces."""
+def is_contiguous(tensor: Tensor, store: Store) -> bool:
+    """Whether all that is kept of a tensor, and itself, lies in one order without gaps."""
     everything = (tensor, *(x for x in store.values() if isinstance(x, Tensor)))
-    return tensor.numel() > PIECE and all(x.is_contiguous() for x in everything)
+    return all(x.is_contiguous() for x in everything)
 
 
 def set_guard(store: Store, prefix: str, guard: int, device: torch.device) -> None:

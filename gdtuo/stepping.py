@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gdtuo import groups
-from gdtuo.cell import Cell, is_large
+from gdtuo.cell import PIECE, Cell, is_contiguous
 from gdtuo.core import Level, update
 from gdtuo.errors import GdtuoError
 from gdtuo.groups import Granularity, Group, States
@@ -61,9 +61,9 @@ class Gradients:
                 )
         return cls(maximize, dict(zip(parameters, along, strict=True)))
 
-    def of(self, cell: Cell) -> Tensor:
-        """The gradients, those of what is minimized: a copy, unless saving makes one."""
-        return self._joined(cell, [p.grad for p in cell.tensors], copy=not cell.in_place)
+    def of(self, cell: Cell, copy: bool) -> Tensor:
+        """The gradients, those of what is minimized."""
+        return self._joined(cell, [p.grad for p in cell.tensors], copy)
 
     def cotangent(self, cell: Cell, g: Tensor) -> Tensor:
         """What the hypergradients are taken along, where the gradient is ``g``."""
@@ -122,16 +122,18 @@ def gather(
     states: States,
     per: Granularity,
     gradients: Gradients,
+    alone_from: int = PIECE,
 ) -> Gathered:
-    """The cells of groups that are to be updated, and those to be left alone."""
+    """The cells of groups that are to be updated, and those to be left alone; tensors of more than
+    ``alone_from`` elements by themselves."""
     learning = learner.is_learning(0)
     works, absent = list[Work](), list[tuple[Group, Cell]]()
     for group, level in members:
         factor = groups.lr_factor(group)
-        present, left_out = _cells(group, level, states, per, learner)
+        present, left_out = _cells(group, level, states, per, learner, alone_from)
         absent += [(group, cell) for cell in left_out]
         for cell in present:
-            g = gradients.of(cell)
+            g = gradients.of(cell, copy=not cell.in_place)  # which saving makes anyway
             along = gradients.cotangent(cell, g) if learning and cell.is_kept else None
             works.append(Work(group, cell, g, along, factor))
     return works, absent
@@ -196,13 +198,18 @@ def _at(ok: Tensor | None, cell: Cell) -> Tensor | None:
 
 
 def _cells(
-    group: Group, level: Level, states: States, per: Granularity, learner: Learner
+    group: Group,
+    level: Level,
+    states: States,
+    per: Granularity,
+    learner: Learner,
+    alone_from: int,
 ) -> tuple[list[Cell], list[Cell]]:
     """Parameters that have a gradient, and those left out that had a kept update, in cells."""
     cells: dict[Any, Cell] = {}
     together = level.rule.elementwise and per not in ("tensor", "element")
-    by_pieces = level.rule.elementwise and per not in ("element", "member")
-    by_pieces = by_pieces and learner.safeguards.cap is None  # which looks at a whole step
+    # A cap looks at a whole step, and of a piece it is not known which elements' copies it has.
+    by_pieces = learner.safeguards.cap is None and per not in ("element", "member")
     guard = learner.safeguards.guard
     parameters: Sequence[Tensor] = group["params"]
     for i, (p, copies) in enumerate(zip(parameters, groups.copies(group, per), strict=True)):
@@ -211,11 +218,14 @@ def _cells(
         store = states.get(p, {})
         kept, steps, left_out = (store.get(key, 0) for key in ("is_kept", "step", "left_out"))
         if p.grad is not None or kept:
-            large = by_pieces and p.grad is not None and is_large(p, store)
+            alone = (
+                level.rule.elementwise and p.numel() > alone_from and is_contiguous(p, store)
+            ) and p.grad is not None
             # Those that have taken as many steps go together. With a guard the host knows only how
             # many were tried; of these as many were taken if they are the same ones.
-            alike = (p.dtype, p.device, steps, left_out) if together and not large else i
-            new = Cell(level, [], [], copies=copies, guard=guard, in_pieces=large, in_place=large)
+            alike = (p.dtype, p.device, steps, left_out) if together and not alone else i
+            large = by_pieces and alone and p.numel() > PIECE
+            new = Cell(level, [], [], copies=copies, guard=guard, in_pieces=large, in_place=alone)
             cell = cells.setdefault((p.grad is not None, bool(kept), alike), new)
             cell.tensors.append(p)
             cell.stores.append(store)

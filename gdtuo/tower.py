@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gdtuo import groups, guard
+from gdtuo.cell import PIECE
 from gdtuo.compiled import CompiledStep
 from gdtuo.core import Level, levels_of
 from gdtuo.errors import GdtuoError
@@ -190,13 +191,25 @@ class Tower(torch.optim.Optimizer):
             self._follow_parameters()
         for group in self.param_groups:
             groups.lr_factor(group)  # may refuse: before anything changes
-        gradients = Gradients.given(parameters, self.maximize, cotangents)
         learners = self._learners()
+        if not (
+            self._compiled is not None
+            and cotangents is None
+            and self._compiled.again(self.param_groups, self.maximize)
+        ):
+            self._take(learners, Gradients.given(parameters, self.maximize, cotangents))
+        if self.safeguards.guard and guard.is_due(learners, self.safeguards.guard):
+            self._report_skips()
+        return loss
+
+    def _take(self, learners: list[Learner], gradients: Gradients) -> None:
         # Together where a graph or the guard needs all; else one by one: less is held at once.
         together = self._compiled is not None or self.safeguards.guard > 0
         for some in [learners] if together else [[learner] for learner in learners]:
             gathered = [self._gather(learner, gradients) for learner in some]
-            if self._compiled is not None and self._compiled.take(some, gathered):
+            if self._compiled is not None and self._compiled.take(
+                self.param_groups, some, gathered, gradients
+            ):
                 continue
             drafts = [draft(learner, *each) for learner, each in zip(some, gathered, strict=True)]
             if self.safeguards.guard:
@@ -204,14 +217,12 @@ class Tower(torch.optim.Optimizer):
             else:
                 for made in drafts:
                     commit(made)
-        if self.safeguards.guard and guard.is_due(learners, self.safeguards.guard):
-            self._report_skips()
-        return loss
 
     def _gather(self, learner: Learner, gradients: Gradients) -> Gathered:
         everything = zip(self.param_groups, (levels[0] for levels in self._levels), strict=True)
         members = [each for each in everything if self.per == "tower" or each[0] is learner.store]
-        return gather(learner, members, self.state, self.per, gradients)
+        alone_from = PIECE if self._compiled is None else self._compiled.alone_from
+        return gather(learner, members, self.state, self.per, gradients, alone_from)
 
     def _report_skips(self) -> None:
         if self.safeguards.guard:

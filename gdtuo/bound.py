@@ -1,0 +1,172 @@
+"""A step with all that it reads and writes at hand, to be taken again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from gdtuo import groups, stepping
+from gdtuo.cell import Store
+from gdtuo.core import arithmetic_dtype
+from gdtuo.groups import Group
+from gdtuo.learner import Learner
+from gdtuo.stepping import Gradients, Work
+
+Tensors = dict[str, Tensor]
+Graph = Callable[[list[Tensors], list[Tensors]], list[Tensor]]
+
+
+#: Starts the key of a tensor of shape (), which is given as one of shape (1,): the compiler (torch
+#: 2.13) loses what is written into an input of shape () and float64.
+SCALAR = "()"
+
+
+def packed(tensors: Tensors) -> Tensors:
+    """As a graph is given ``tensors``."""
+    return {
+        key if value.dim() else SCALAR + key: value if value.dim() else value.view(1)
+        for key, value in tensors.items()
+    }
+
+
+def unpacked(tensors: Tensors) -> Tensors:
+    """The inverse of `packed`."""
+    return {
+        key.removeprefix(SCALAR): value[0] if key.startswith(SCALAR) else value
+        for key, value in tensors.items()
+    }
+
+
+class BoundStep:
+    """What a graph is called with stays the same from step to step, gradients aside: so it is
+    looked up once, and then only seen to be still there.
+
+    Args:
+        every: the parameter groups of the optimizer.
+        learners, works: what the step is made of.
+        stores: the groups that these refer to.
+        graph: takes the step in place; see `gdtuo.compiled.Plan.function`.
+    """
+
+    def __init__(
+        self,
+        every: Sequence[Group],
+        learners: Sequence[Learner],
+        works: Sequence[Work],
+        stores: Sequence[Store],
+        graph: Graph,
+    ) -> None:
+        self.graph, self.works, self.stores = graph, works, stores
+        self.safeguards = learners[0].safeguards
+        self.learner = learners[0]
+        self.factors = [work.lr_factor for work in works]
+        self.cells = [self._of_cell(work) for work in works]
+        self.groups = [self._of_group(store, learners) for store in stores]
+        self.counters = [(store, "step") for work in works for store in work.cell.stores]
+        for learner in learners:
+            if any(work.group is learner.store for work in works) or len(learners) == 1:
+                self.counters += [(c.stores[0], c.prefix + "step") for c in learner.cells()]
+                self.counters.append((learner.store, "steps"))
+        self._remember(every)
+        self.is_new = True
+
+    def _of_cell(self, work: Work) -> Tensors:
+        cell, device = work.cell, work.g.device
+        tensors = cell.joined()
+        if "t" in cell.level.inputs or cell.guard:
+            tensors["step"] = torch.tensor(cell.steps, device=device)
+        dtype = arithmetic_dtype(work.g.dtype)
+        tensors["lr_factor"] = torch.full((), float(work.lr_factor), dtype=dtype, device=device)
+        return packed(tensors)
+
+    def _of_group(self, store: Store, learners: Sequence[Learner]) -> Tensors:
+        texts = ("tower", "coordinates")
+        tensors = {k: v for k, v in store.items() if isinstance(v, Tensor) and k not in texts}
+        constant = store["level0.constant"]
+        for cell in (cell for each in learners if each.store is store for cell in each.cells()):
+            if "t" in cell.level.inputs or cell.guard:
+                steps = torch.tensor(cell.steps, device=constant.device)
+                tensors[cell.prefix + "step"] = steps
+        if not self.safeguards.guard:
+            factor = store["previous_lr_factor"]
+            tensors["previous_lr_factor"] = constant.new_full((), factor)
+        return packed(tensors)
+
+    def _remember(self, every: Sequence[Group]) -> None:
+        """What must still be there the next time."""
+        kept = 2 * self.safeguards.guard or 1
+        self.tensors: list[tuple[Store, str, Tensor]] = []
+        self.numbers: list[tuple[Store, str, int]] = []
+        for work in self.works:
+            cell = work.cell
+            for store in cell.stores:
+                here = [(key, value) for key, value in store.items() if isinstance(value, Tensor)]
+                self.tensors += [(store, key, value) for key, value in here]
+                self.numbers.append((store, "is_kept", kept if cell.level.learned else 0))
+        for store in self.stores:
+            for key, value in store.items():
+                if isinstance(value, Tensor):
+                    self.tensors.append((store, key, value))
+                elif key.endswith(".frozen"):
+                    self.numbers.append((store, key, value))
+        self.counts = [store[key] for store, key in self.counters]
+        stepped = [(work.g.dtype, work.g.device, work.cell.tensors) for work in self.works]
+        self.parameters = [
+            (p, dtype, device) for dtype, device, tensors in stepped for p in tensors
+        ]
+        known = {id(p) for p, *_ in self.parameters}
+        self.others = [p for group in every for p in group["params"] if id(p) not in known]
+        self.sizes = [len(group["params"]) for group in every]
+
+    def is_current(self, every: Sequence[Group]) -> bool:
+        """Whether the step to come is of the same kind, on the same tensors."""
+        return (
+            all(
+                p.grad is not None
+                and p.grad.layout is torch.strided
+                and p.dtype is dtype
+                and p.device == device
+                for p, dtype, device in self.parameters
+            )
+            and all(p.grad is None for p in self.others)
+            and all(store.get(key) is tensor for store, key, tensor in self.tensors)
+            and all(store[key] == number for store, key, number in self.numbers)
+            and [store[key] for store, key in self.counters] == self.counts
+            and [len(group["params"]) for group in every] == self.sizes
+        )
+
+    def run(self, gradients: Gradients) -> None:
+        """Take the step."""
+        for i, (work, tensors) in enumerate(zip(self.works, self.cells, strict=True)):
+            cell = work.cell
+            g = gradients.of(cell, copy=False)
+            tensors["g"] = cell.flat(g)
+            if gradients.along is not None and cell.level.learned:
+                tensors["along"] = cell.flat(gradients.cotangent(cell, g))
+            if cell.in_place:
+                tensors["w"] = cell.flat(cell.tensors[0].detach())
+            elif "w" in cell.level.inputs:
+                tensors["w"] = cell.join([p.detach() for p in cell.tensors])
+            factor = groups.lr_factor(work.group)
+            if factor != self.factors[i]:
+                tensors[SCALAR + "lr_factor"].fill_(factor)
+                self.factors[i] = factor
+        if self.is_new:
+            for tensor in (x for tensors in (*self.cells, *self.groups) for x in tensors.values()):
+                torch._dynamo.maybe_mark_dynamic(tensor, list(range(tensor.dim())))
+            self.is_new = False
+        steps = self.graph(self.cells, self.groups)
+        for work, tensors in zip(self.works, self.cells, strict=True):
+            for key in ("g", "along", "w"):
+                tensors.pop(key, None)
+            if not work.cell.in_place:
+                stepping.subtract(self.learner, work.cell, steps.pop(0))
+            if not self.safeguards.guard:
+                work.group["previous_lr_factor"] = groups.lr_factor(work.group)
+        self.counts = [count + 1 for count in self.counts]
+        for (store, key), count in zip(self.counters, self.counts, strict=True):
+            store[key] = count
+        for store, key, number in self.numbers:
+            store[key] = number
