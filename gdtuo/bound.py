@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,25 +19,51 @@ Tensors = dict[str, Tensor]
 Graph = Callable[[list[Tensors], list[Tensors]], list[Tensor]]
 
 
-#: Starts the key of a tensor of shape (), which is given as one of shape (1,): the compiler (torch
-#: 2.13) loses what is written into an input of shape () and float64.
-SCALAR = "()"
+#: For each vector, by its key: the key of each of its parts, its size, and whether it has shape ().
+Layout = tuple[tuple[str, tuple[tuple[str, int, bool], ...]], ...]
 
 
-def packed(tensors: Tensors) -> Tensors:
-    """As a graph is given ``tensors``."""
-    return {
-        key if value.dim() else SCALAR + key: value if value.dim() else value.view(1)
-        for key, value in tensors.items()
-    }
+def packed(tensors: Tensors, dims: int) -> tuple[Tensors, Layout, Tensors]:
+    """``tensors`` as a graph is given them: those of up to ``dims`` dimensions as parts of a vector
+    for each kind; how these are laid out; and the parts, views of the vectors.
+
+    A graph takes microseconds for each tensor that it is given. And the compiler (torch 2.13) loses
+    what is written into one of shape () and float64.
+    """
+    small = {key: x for key, x in tensors.items() if x.dim() <= dims}
+    given = {key: x for key, x in tensors.items() if key not in small}
+    layout, parts = [], dict[str, Tensor]()
+    # What never changes is apart from what is written anew.
+    kinds = {key: f"{x.dtype} {key.endswith('.constant')}" for key, x in small.items()}
+    for kind in dict.fromkeys(kinds.values()):
+        own = {key: x for key, x in small.items() if kinds[key] == kind}
+        vector = torch.cat([x.reshape(-1) for x in own.values()])
+        pieces = torch.split(vector, [x.numel() for x in own.values()])
+        parts |= {k: piece.view(own[k].shape) for k, piece in zip(own, pieces, strict=True)}
+        given[kind] = vector
+        entries = tuple((key, x.numel(), x.dim() == 0) for key, x in own.items())
+        layout.append((kind, entries))
+    return given, tuple(layout), parts
 
 
-def unpacked(tensors: Tensors) -> Tensors:
-    """The inverse of `packed`."""
-    return {
-        key.removeprefix(SCALAR): value[0] if key.startswith(SCALAR) else value
-        for key, value in tensors.items()
-    }
+def unpacked(given: Tensors, layout: Layout) -> Tensors:
+    """All that `packed` was given, in a graph."""
+    tensors = dict(given)
+    for vector, entries in layout:
+        pieces = torch.split(tensors.pop(vector), [size for _, size, _ in entries])
+        for (key, _, is_scalar), piece in zip(entries, pieces, strict=True):
+            tensors[key] = piece[0] if is_scalar else piece
+    return tensors
+
+
+def write(given: Tensors, layout: Layout, before: Tensors, after: Mapping[str, Any]) -> None:
+    """Write what has changed since `unpacked` into ``given``, in a graph."""
+    parts = dict(layout)
+    for key, tensor in given.items():
+        names = [name for name, *_ in parts[key]] if key in parts else [key]
+        if any(after[name] is not before[name] for name in names):
+            new = [after[name].reshape(-1) for name in names] if key in parts else [after[key]]
+            tensor.copy_(torch.cat(new) if key in parts else new[0])
 
 
 class BoundStep:
@@ -47,8 +74,9 @@ class BoundStep:
         every: the parameter groups of the optimizer.
         learners, works: what the step is made of.
         stores: the groups that these refer to.
-        graph: takes the step in place; see `gdtuo.compiled.Plan.function`.
     """
+
+    graph: Graph  #: takes the step in place; see `gdtuo.compiled.Plan.function`
 
     def __init__(
         self,
@@ -56,14 +84,17 @@ class BoundStep:
         learners: Sequence[Learner],
         works: Sequence[Work],
         stores: Sequence[Store],
-        graph: Graph,
     ) -> None:
-        self.graph, self.works, self.stores = graph, works, stores
+        self.works, self.stores = works, stores
         self.safeguards = learners[0].safeguards
         self.learner = learners[0]
         self.factors = [work.lr_factor for work in works]
-        self.cells = [self._of_cell(work) for work in works]
-        self.groups = [self._of_group(store, learners) for store in stores]
+        of_cells = [self._of_cell(work) for work in works]
+        of_groups = [self._of_group(store, learners) for store in stores]
+        self.cells = [given for given, *_ in of_cells]
+        self.groups = [given for given, *_ in of_groups]
+        self.layouts = tuple(layout for _, layout, _ in (*of_cells, *of_groups))
+        self.lr_factors = [parts["lr_factor"] for *_, parts in of_cells]
         self.counters = [(store, "step") for work in works for store in work.cell.stores]
         for learner in learners:
             if any(work.group is learner.store for work in works) or len(learners) == 1:
@@ -72,16 +103,21 @@ class BoundStep:
         self._remember(every)
         self.is_new = True
 
-    def _of_cell(self, work: Work) -> Tensors:
+    def _of_cell(self, work: Work) -> tuple[Tensors, Layout, Tensors]:
         cell, device = work.cell, work.g.device
         tensors = cell.joined()
         if "t" in cell.level.inputs or cell.guard:
             tensors["step"] = torch.tensor(cell.steps, device=device)
         dtype = arithmetic_dtype(work.g.dtype)
         tensors["lr_factor"] = torch.full((), float(work.lr_factor), dtype=dtype, device=device)
-        return packed(tensors)
+        given, layout, parts = packed(tensors, 0)
+        for store in cell.stores:
+            store |= {key: part for key, part in parts.items() if key not in ("step", "lr_factor")}
+        return given, layout, parts
 
-    def _of_group(self, store: Store, learners: Sequence[Learner]) -> Tensors:
+    def _of_group(
+        self, store: Store, learners: Sequence[Learner]
+    ) -> tuple[Tensors, Layout, Tensors]:
         texts = ("tower", "coordinates")
         tensors = {k: v for k, v in store.items() if isinstance(v, Tensor) and k not in texts}
         constant = store["level0.constant"]
@@ -92,7 +128,9 @@ class BoundStep:
         if not self.safeguards.guard:
             factor = store["previous_lr_factor"]
             tensors["previous_lr_factor"] = constant.new_full((), factor)
-        return packed(tensors)
+        given, layout, parts = packed(tensors, 1)
+        store |= {key: part for key, part in parts.items() if isinstance(store[key], Tensor)}
+        return given, layout, parts
 
     def _remember(self, every: Sequence[Group]) -> None:
         """What must still be there the next time."""
@@ -151,7 +189,7 @@ class BoundStep:
                 tensors["w"] = cell.join([p.detach() for p in cell.tensors])
             factor = groups.lr_factor(work.group)
             if factor != self.factors[i]:
-                tensors[SCALAR + "lr_factor"].fill_(factor)
+                self.lr_factors[i].fill_(factor)
                 self.factors[i] = factor
         if self.is_new:
             for tensor in (x for tensors in (*self.cells, *self.groups) for x in tensors.values()):

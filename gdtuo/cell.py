@@ -156,7 +156,7 @@ class Cell:
     def count(self, ok: Tensor | None = None) -> None:
         """Count an update, which is kept if a level above learns."""
         for store in self.stores:
-            store[self.prefix + "step"] += 1
+            store[self.prefix + "step"] = store[self.prefix + "step"] + 1
             store[self.prefix + "is_kept"] = (2 * self.guard or 1) if self.level.learned else 0
         if ok is not None:
             self._write("skipped", self._read("skipped") + ~ok)

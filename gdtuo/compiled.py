@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from gdtuo import guard, stepping
-from gdtuo.bound import SCALAR, BoundStep, Tensors, unpacked
+from gdtuo.bound import BoundStep, Layout, Tensors, unpacked, write
 from gdtuo.cell import PIECE, Cell, Store
 from gdtuo.core import Level
 from gdtuo.groups import Group
@@ -46,10 +46,14 @@ class Plan:
     learners: tuple[tuple[tuple[Level, ...], Safeguards, int], ...]
     works: tuple[tuple[tuple[Level, Copies, int, bool], ...], ...]  #: of each learner
     kinds: tuple[tuple[torch.dtype, torch.device, int, bool], ...]
+    layouts: tuple[Layout, ...]  #: of the tensors of each cell, then of each group
 
     @classmethod
-    def of(cls, learners: Sequence[Learner], gathered: Sequence[Gathered], at: list[int]) -> Plan:
-        """The plan of a step; ``at`` has the identity of each group's store, in their order."""
+    def of(
+        cls, learners: Sequence[Learner], gathered: Sequence[Gathered], bound: BoundStep
+    ) -> Plan:
+        """The plan of a step that is bound."""
+        at = [id(store) for store in bound.stores]
         return cls(
             learners=tuple((x.levels, x.safeguards, at.index(id(x.store))) for x in learners),
             works=tuple(
@@ -64,6 +68,7 @@ class Plan:
                 for works, _ in gathered
                 for w in works
             ),
+            layouts=bound.layouts,
         )
 
     def function(self) -> Callable[[list[Tensors], list[Tensors]], list[Tensor]]:
@@ -71,11 +76,12 @@ class Plan:
         writes. Returned are the steps of the parameters that are not among them."""
 
         def step(cells: list[Tensors], groups: list[Tensors]) -> list[Tensor]:
-            of_cells: list[Store] = [unpacked(x) for x in cells]
+            given = [*cells, *groups]
+            before = [unpacked(x, how) for x, how in zip(given, self.layouts, strict=True)]
+            of_cells: list[Store] = [dict(x) for x in before[: len(cells)]]
             stores: list[Store] = [
-                {**self._numbers(i), **unpacked(x)} for i, x in enumerate(groups)
+                {**self._numbers(i), **x} for i, x in enumerate(before[len(cells) :])
             ]
-            given = [dict(store) for store in (*of_cells, *stores)]
             rest = list(of_cells)
             drafts: list[Draft] = []
             steps: list[Tensor] = []
@@ -103,12 +109,8 @@ class Plan:
             else:
                 for made in drafts:
                     stepping.commit(made, None, keep)
-            everything = zip(given, (*cells, *groups), (*of_cells, *stores), strict=True)
-            for before, inputs, after in everything:
-                for key, tensor in inputs.items():
-                    name = key.removeprefix(SCALAR)
-                    if after[name] is not before[name]:
-                        tensor.copy_(after[name])
+            for each in zip(given, self.layouts, before, (*of_cells, *stores), strict=True):
+                write(*each)
             return steps
 
         # The compiler keeps few versions of a function, told apart by its code: a code of its own.
@@ -186,8 +188,8 @@ class CompiledStep:
         works = [work for of_learner, _ in gathered for work in of_learner]
         every = [*(work.group for work in works), *(learner.store for learner in learners)]
         stores = list({id(group): group for group in every}.values())
-        plan = Plan.of(learners, gathered, [id(store) for store in stores])
-        bound = BoundStep(groups, learners, works, stores, _graph(plan, self.backend))
+        bound = BoundStep(groups, learners, works, stores)
+        bound.graph = _graph(Plan.of(learners, gathered, bound), self.backend)
         try:
             bound.run(gradients)
         except torch._dynamo.exc.TorchDynamoException as error:

@@ -43,8 +43,8 @@ def divide_once(graph: Graph) -> None:
         if isinstance(node.args[1], Node):
             quotients[node.args[1]].append(node)
     for divisor, nodes in quotients.items():
-        larger = [node for node in nodes if _dim(node) > _dim(divisor)]
-        chosen = nodes if len(nodes) > 1 and _dim(divisor) > 0 else larger
+        larger = [node for node in nodes if _is_large(node)]
+        chosen = larger if len(larger) > 1 or not _is_large(divisor) else []
         if not chosen:
             continue
         with graph.inserting_after(divisor):
@@ -61,8 +61,8 @@ def divide_once(graph: Graph) -> None:
 def compute_scalars_once(graph: Graph) -> None:
     """Make a tensor in memory of each number that loops over tensors read."""
     for node in list(graph.nodes):
-        larger = [user for user in node.users if _dim(user) > 0]
-        if node.op == "call_function" and _dim(node) == 0 and larger:
+        larger = [user for user in node.users if _is_large(user)]
+        if node.op == "call_function" and _is_scalar(node) and larger:
             with graph.inserting_after(node):
                 # As strides are those of memory, what is viewed by them has to be there.
                 kept = graph.call_function(aten.as_strided.default, (node, [], []))
@@ -71,7 +71,12 @@ def compute_scalars_once(graph: Graph) -> None:
                 user.replace_input_with(node, kept)
 
 
-def _dim(node: Node) -> int:
-    """-1 for what is no tensor."""
+def _is_scalar(node: Node) -> bool:
     value = node.meta.get("val")
-    return value.dim() if isinstance(value, Tensor) else -1
+    return isinstance(value, Tensor) and value.dim() == 0
+
+
+def _is_large(node: Node) -> bool:
+    """Whether it has the size of a parameter, which varies; that of a tower's vectors does not."""
+    value = node.meta.get("val")
+    return isinstance(value, Tensor) and not isinstance(value.numel(), int)
