@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -42,6 +42,7 @@ class Ensemble:
             same names, with the same rules, constants, coordinates and bounds.
         safeguards: as of a `Tower`, each member's for itself. There is no guard here: a member
             whose values are not finite holds back no other.
+        compile: as of a `Tower`: its steps, of all members, as one compiled graph.
 
     ``ensemble.tower`` is the ``torch.optim.Optimizer``: schedulers, `History`, ``freeze`` and
     ``hypergradients`` work on it. ``param_groups[0]["lr"]`` starts at the first member's, and a
@@ -85,6 +86,7 @@ class Ensemble:
         rules: Rule | str | Sequence[Rule | str],
         *,
         safeguards: Safeguards = NO_SAFEGUARDS,
+        compile: bool | str | Callable[..., Any] = False,
     ) -> None:
         _check_models(models)
         if safeguards.guard:
@@ -102,6 +104,7 @@ class Ensemble:
             towers[0][0].rule,
             per="member",
             safeguards=MemberSafeguards(**dataclasses.asdict(safeguards)),
+            compile=compile,
         )
         self.tower.start(towers)
 

@@ -43,12 +43,15 @@ def load(
         checked.update(given)
 
     def restore(_: Any) -> None:
-        # torch has cast the state to the parameters' dtype; half precision loses digits by it.
+        # torch has cast the state to the parameters' dtype; half precision loses digits by it. And
+        # what is written in place later must not be another tower's, whose state was given.
         saved_ids = [i for group in checked["param_groups"] for i in group["params"]]
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         for p, saved_id in zip(parameters, saved_ids, strict=True):
             if saved_id in checked["state"]:
-                optimizer.state[p] = dict(checked["state"][saved_id])
+                optimizer.state[p] = _copied(checked["state"][saved_id])
+        for group in optimizer.param_groups:
+            group.update(_copied({k: v for k, v in group.items() if k != "params"}))
         follow()
 
     handles = (
@@ -60,6 +63,10 @@ def load(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _copied(store: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v.clone() if isinstance(v, Tensor) else v for k, v in store.items()}
 
 
 def _check_shapes(p: Tensor, ours: dict[str, Any], saved: dict[str, Any]) -> None:

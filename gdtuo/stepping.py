@@ -122,7 +122,7 @@ def gather(
     states: States,
     per: Granularity,
     gradients: Gradients,
-    alone_from: int = PIECE,
+    alone_from: int,
 ) -> Gathered:
     """The cells of groups that are to be updated, and those to be left alone; tensors of more than
     ``alone_from`` elements by themselves."""
