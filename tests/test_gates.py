@@ -65,6 +65,11 @@ def one_more_tensor_kept(tower):
         state["more"] = torch.zeros(3)
 
 
+def one_more_tensor_hidden(tower):
+    if not hasattr(tower, "hidden"):
+        tower.hidden = torch.zeros(3)
+
+
 def a_large_temporary(tower):
     torch.empty(10_000_000)
 
@@ -84,7 +89,7 @@ def failures(path, capsys):
 def test_the_same_step_passes(path, capsys, monkeypatch):
     monkeypatch.setattr(gates, "AT_MOST", 5.0)  # so few rounds are at the machine's mercy
     assert main(["check", "--record", str(path)]) == 0
-    assert "5 counts and ratios are as recorded." in capsys.readouterr().out
+    assert "6 counts and ratios are as recorded." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -92,7 +97,8 @@ def test_the_same_step_passes(path, capsys, monkeypatch):
     [
         (one_more_pass, {"ops", "kernels"}),
         (one_more_view, {"ops"}),
-        (one_more_tensor_kept, {"kept_bytes"}),
+        (one_more_tensor_kept, {"kept_bytes", "held_bytes"}),
+        (one_more_tensor_hidden, {"held_bytes"}),
         (a_large_temporary, {"ops", "kernels", "step_bytes"}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -61,7 +61,31 @@ def kept_bytes(optimizer: torch.optim.Optimizer) -> int:
     """Of all tensors in ``state`` and ``param_groups``, the parameters aside; each storage once."""
     tensors = [v for state in optimizer.state.values() for v in state.values()]
     tensors += [v for group in optimizer.param_groups for k, v in group.items() if k != "params"]
-    storages = [t.untyped_storage() for t in tensors if isinstance(t, torch.Tensor)]
+    return _bytes_of(t for t in tensors if isinstance(t, torch.Tensor))
+
+
+@contextlib.contextmanager
+def new_tensors() -> Iterator[Callable[[], int]]:
+    """Gives what tells the bytes of all tensors that were made since and are still alive, in
+    ``state`` or wherever else; each storage once."""
+    gc.collect()
+    gc.freeze()  # what there is already is no object of the collector's meanwhile
+
+    def alive() -> int:
+        gc.collect()
+        wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+        kinds = (torch.Tensor, torch.nn.Parameter)  # no fake ones, of the compiler's
+        found = [each for each in gc.get_objects() if type(each) in kinds]
+        return _bytes_of(each for each in found if not wrapped(each))
+
+    try:
+        yield alive
+    finally:
+        gc.unfreeze()
+
+
+def _bytes_of(tensors: Iterable[torch.Tensor]) -> int:
+    storages = (tensor.untyped_storage() for tensor in tensors)
     return sum({s.data_ptr(): s.nbytes() for s in storages}.values())
 
 

@@ -62,21 +62,18 @@ class Counted:
 
     def count(self) -> dict[str, int]:
         """Of one step when all is under way."""
+        parameters = of_model(self.layout)
         made: list[gdtuo.Tower] = []
 
         def make_step() -> Callable[[], Any]:
-            made.append(
-                gdtuo.Tower(
-                    of_model(self.layout),
-                    gdtuo.parse(self.rule),
-                    per=self.per,
-                    safeguards=gdtuo.Safeguards(guard=self.guard),
-                    compile=self.compile,
-                )
-            )
+            rule, safeguards = gdtuo.parse(self.rule), gdtuo.Safeguards(guard=self.guard)
+            options = {"per": self.per, "safeguards": safeguards, "compile": self.compile}
+            made.append(gdtuo.Tower(parameters, rule, **options))
             return made[0].step
 
-        counted = counts.compiled(make_step, WARM_UP)
+        with counts.new_tensors() as alive:
+            counted = counts.compiled(make_step, WARM_UP)
+            held_bytes = alive()
         step = made[0].step
         if not self.compile:
             counted = counts.dispatched(step)
@@ -84,6 +81,7 @@ class Counted:
             raise ExperimentError(f"{self.name}: nothing was compiled, so nothing can be counted")
         return counted | {
             "kept_bytes": counts.kept_bytes(made[0]),
+            "held_bytes": held_bytes,
             "step_bytes": counts.bytes_of_a_step(step),
         }
 
@@ -188,9 +186,9 @@ def judge(record: Mapping[str, Any], measured: Exact, timed: Ratios) -> Verdict:
 def _same_table(
     what: str, recorded: Mapping[str, Any], measured: Mapping[str, Any], verdict: Verdict
 ) -> list[str]:
-    for name in measured.keys() - recorded.keys():
+    for name in sorted(measured.keys() - recorded.keys()):
         verdict.failures.append(f"{name}: its {what} are not on record. Record anew.")
-    for name in recorded.keys() - measured.keys():
+    for name in sorted(recorded.keys() - measured.keys()):
         verdict.failures.append(f"{name}: its {what} are on record, but not measured. Record anew.")
     return [name for name in measured if name in recorded]
 
