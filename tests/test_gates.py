@@ -197,6 +197,13 @@ def test_no_record_fails(text, tmp_path, capsys):
     assert "make bench-record" in capsys.readouterr().err
 
 
+def test_the_committed_record_is_that_of_the_table():
+    found = gates.read()
+    assert list(found["exact"]) == [counted.name for counted in gates.COUNTED]
+    assert list(found["ratios"]) == [f"{what}: {contender}" for what, contender in gates.RACES]
+    assert found["provenance"]["clean"]
+
+
 def benchmarks(ratio, version="2.13", name="test_x[mlp]"):
     info = {
         "over": "plain",
@@ -214,6 +221,10 @@ def test_a_comparison_has_both_ratios_and_what_differs():
     assert head.split() == ["recorded", "now", "change"]
     assert row.split() == ["test_x[mlp]", "time:", "tower", "2.00", "3.00", "+50%"]
     assert differs == "differs: torch was 2.13 and is 2.14"
+    more = benchmarks(3.0)
+    more["benchmarks"] += benchmarks(3.0, name="test_y")["benchmarks"]
+    last = compare.table(benchmarks(2.0), more).splitlines()[-1]
+    assert last == "not on record: test_y time of 1 sides"
 
 
 def test_a_comparison_of_nothing_is_an_error(tmp_path, capsys):

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ def table(recorded: dict[str, Any], now: dict[str, Any]) -> str:
         ("not measured now", before.keys() - after.keys()),
         ("not on record", after.keys() - before.keys()),
     ):
-        lines += [f"{what}: {name}" for name in sorted(names)]
+        counted = Counter(name.partition(": ")[0] for name in sorted(names))
+        lines += [f"{what}: {name} of {count} sides" for name, count in counted.items()]
     then, here = _settings(recorded), _settings(now)
     lines += [
         f"differs: {key} was {then.get(key)} and is {here.get(key)}"
