@@ -6,7 +6,7 @@ TIER ?=
 JOBS ?= 2
 BIN := .venv/bin
 
-.PHONY: reproduce train figures verify test test-slow bench lint
+.PHONY: reproduce train figures verify test test-slow bench bench-compare bench-check bench-record lint
 
 reproduce: $(if $(TIER),train) figures verify
 
@@ -32,6 +32,16 @@ test-slow: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python -m pytest tests/benchmarks -o addopts= --benchmark-json results/benchmarks.json
+
+# FRESH=results/benchmarks.json after make bench; without, it is run first and leaves no file.
+bench-compare: .venv/installed
+	$(BIN)/python -m tests.benchmarks compare $(FRESH)
+
+bench-check: .venv/installed
+	$(BIN)/python -m tests.benchmarks check
+
+bench-record: .venv/installed
+	$(BIN)/python -m tests.benchmarks record
 
 lint: .venv/installed
 	$(BIN)/ruff check .

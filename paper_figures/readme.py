@@ -15,7 +15,17 @@ WORKLOADS = {
     "lstm": "LSTM 2x128, batch 50, sequence 50",
     "mlp": "MLP 784-128-10, batch 256",
 }
-CONTENDERS = ("Adam / SGD(1e-05)", "Adam^lr / SGD(1e-05)", "published Adam / SGD(1e-05)")
+STEPS = {
+    100_000: "`step()` alone, 0.1 million parameters",
+    8_000_000: "`step()` alone, 8 million",
+    50_000_000: "`step()` alone, 50 million",
+}
+CONTENDERS = (
+    "Adam / SGD(1e-05)",
+    "Adam / SGD(1e-05), compiled",
+    "Adam^lr / SGD(1e-05)",
+    "published Adam / SGD(1e-05)",
+)
 
 
 def write(results: Results, folder: Path, readme: Path = README) -> Path:
@@ -33,29 +43,46 @@ def benchmarks(path: Path) -> str:
         raise ExperimentError(f"{path} is missing; make it with make bench")
     record = json.loads(path.read_text())
     infos = [each["extra_info"] for each in record["benchmarks"]]
-    lines = ["| | " + " | ".join(f"`{name}`" for name in CONTENDERS) + " |", "|---" * 4 + "|"]
+    lines = ["| | " + " | ".join(f"`{name}`" for name in CONTENDERS) + " |"]
+    lines.append("|---" * (1 + len(CONTENDERS)) + "|")
     for workload, label in WORKLOADS.items():
-        ratio, peak = (_of(infos, workload, key) for key in ("ratio", "peak_ratio"))
-        cells = [f"{ratio[name]:.2f}, {_memory(peak, name)}" for name in CONTENDERS]
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    timed = next(info for info in infos if "ratio" in info)
+        times, peaks = (_of(infos, key, workload=workload) for key in ("ratio", "peak_ratio"))
+        lines.append(_row(label, times, peaks))
+    for size, label in STEPS.items():
+        times = _of(infos, "ratio", parameters=size)
+        lines += [_row(label, times, {})] if times else []
+    timed = next((info for info in infos if "ratio" in info and "workload" in info), None)
+    if timed is None:
+        raise ExperimentError(f"{path} has no training steps; make it anew with make bench")
+    level = _of(infos, "percent_a_level", workload="mlp")
     machine = record["machine_info"]["cpu"]
     lines += [
         "",
-        f"Time, peak memory. Medians of {timed['rounds']} steps, the sides interleaved in one "
-        f"process; memory of the whole process. {machine['count']} cores of "
-        f"{machine['brand_raw']}, {timed['threads']} threads, torch {timed['torch']}, commit "
-        f"{record['commit_info']['id'][:9]} (`make bench`).",
+        "Time, peak memory. Medians of steps, the sides interleaved in one process; memory of the "
+        "whole process. "
+        + (
+            f"One more level of `SGD` on the MLP: {level['eager']:.1f} percent of a step, "
+            f"compiled {level['compiled']:.1f}. "
+            if level
+            else ""
+        )
+        + f"{machine['count']} cores of {machine['brand_raw']}, {timed['threads']} threads, torch "
+        f"{timed['torch']}, commit {record['commit_info']['id'][:9]} (`make bench`).",
     ]
     return "\n".join(lines)
 
 
-def _of(infos: list[dict], workload: str, key: str) -> dict[str, float]:
-    return next(info[key] for info in infos if key in info and info["workload"] == workload)
+def _row(label: str, times: dict[str, float], peaks: dict[str, float]) -> str:
+    cells = [
+        ", ".join(f"{of[name]:.2f}" for of in (times, peaks) if name in of) or "-"
+        for name in CONTENDERS
+    ]
+    return f"| {label} | " + " | ".join(cells) + " |"
 
 
-def _memory(peak: dict[str, float], name: str) -> str:
-    return f"{peak[name]:.2f}" if name in peak else "-"
+def _of(infos: list[dict], key: str, **where: str | int) -> dict[str, float]:
+    """Empty where the record has none: one of an older commit measured less."""
+    return next((x[key] for x in infos if key in x and where.items() <= x.items()), {})
 
 
 def _filled(text: str, name: str, table: str) -> str:

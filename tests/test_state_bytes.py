@@ -6,16 +6,9 @@ import pytest
 import torch
 
 import gdtuo
+from tests.benchmarks.counts import kept_bytes
 
 SIZE = 8_000_000
-
-
-def bytes_held(optimizer: gdtuo.Tower) -> int:
-    """Of all tensors in the state, each storage once."""
-    tensors = [v for state in optimizer.state.values() for v in state.values()]
-    tensors += [v for group in optimizer.param_groups for k, v in group.items() if k != "params"]
-    storages = [t.untyped_storage() for t in tensors if isinstance(t, torch.Tensor)]
-    return sum({s.data_ptr(): s.nbytes() for s in storages}.values())
 
 
 @pytest.mark.parametrize(
@@ -46,5 +39,5 @@ def test_bytes_for_each_parameter(tower, expected):
         for p in parameters:
             p.grad = torch.full_like(p, 0.5)
         optimizer.step()
-    beside = bytes_held(optimizer) - expected * SIZE
+    beside = kept_bytes(optimizer) - expected * SIZE
     assert 0 <= beside < 1000  # hyperparameters, a few scalars each

@@ -1,12 +1,13 @@
 import dataclasses
 import itertools
+import json
 
 import pytest
 
 from experiments import ExperimentError
 from experiments.store import Writer
 from experiments.studies import find
-from paper_figures import report, table1
+from paper_figures import readme, report, table1
 from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED, estimate, paired
 from paper_figures.results import load
 from paper_figures.table1_claims import PAPER
@@ -140,3 +141,38 @@ def test_estimates():
         paired({0: 5.0, 1: 7.0, 2: 0.0}, {0: 4.0, 1: 6.0}, of=3).text()
         == "1.00 [1.00, 1.00] (2 of 3 runs)"
     )
+
+
+def benchmark_record(sizes):
+    times = {"ratio": dict.fromkeys(readme.CONTENDERS, 1.234), "threads": 2, "torch": "2"}
+    infos = [{"workload": name, **times} for name in readme.WORKLOADS]
+    infos[-1]["percent_a_level"] = {"eager": 2.04, "compiled": 0.5}
+    plain = {name: 0.5 for name in readme.CONTENDERS if "compiled" not in name}
+    infos += [{"workload": name, "peak_ratio": plain} for name in readme.WORKLOADS]
+    infos += [{"parameters": size, "ratio": {readme.CONTENDERS[0]: 2.0}} for size in sizes]
+    return {
+        "benchmarks": [{"extra_info": info} for info in infos],
+        "machine_info": {"cpu": {"count": 2, "brand_raw": "p"}},
+        "commit_info": {"id": "0123456789"},
+    }
+
+
+def test_the_table_of_benchmarks(tmp_path):
+    path = tmp_path / readme.BENCHMARKS
+    path.write_text(json.dumps(benchmark_record(readme.STEPS)))
+    lines = readme.benchmarks(path).splitlines()
+    assert lines[2] == "| ResNet-20, batch 128 | 1.23, 0.50 | 1.23 | 1.23, 0.50 | 1.23, 0.50 |"
+    assert lines[5] == "| `step()` alone, 0.1 million parameters | 2.00 | - | - | - |"
+    assert "2.0 percent of a step, compiled 0.5." in lines[-1]
+    assert "2 cores of p, 2 threads, torch 2, commit 012345678 (`make bench`)." in lines[-1]
+    older = benchmark_record([])
+    del older["benchmarks"][len(readme.WORKLOADS) - 1]["extra_info"]["percent_a_level"]
+    path.write_text(json.dumps(older))
+    assert "step()" not in readme.benchmarks(path)
+    assert "One more level" not in readme.benchmarks(path)
+    path.write_text(json.dumps(older | {"benchmarks": []}))
+    with pytest.raises(ExperimentError, match="no training steps; make it anew with make bench"):
+        readme.benchmarks(path)
+    path.unlink()
+    with pytest.raises(ExperimentError, match="is missing; make it with make bench"):
+        readme.benchmarks(path)
