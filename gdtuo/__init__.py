@@ -34,4 +34,4 @@ from gdtuo.rules import RMSProp as RMSProp
 from gdtuo.safeguards import Safeguards as Safeguards
 from gdtuo.tower import Tower as Tower
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -20,7 +20,9 @@ from gdtuo.safeguards import NO_SAFEGUARDS, Safeguards
 # are more than one.
 Parts = dict[Any, tuple[int | slice, torch.Size | None]]
 
-FORMAT = 1  # of a tower's state; a change that older states can't be read with adds 1
+# Of a tower's state; a change that older states can't be read with adds 1, and `gdtuo.loading` has
+# what makes a new one of an old one. 2: where `Level.lags` is False, no gradient is kept.
+FORMAT = 2
 
 
 @dataclasses.dataclass

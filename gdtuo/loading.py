@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gdtuo import groups
-from gdtuo.core import Level
+from gdtuo.core import Inputs, Level, update
 from gdtuo.errors import GdtuoError
 from gdtuo.learner import Learner
 
@@ -31,9 +32,10 @@ def load(
         )
     checked: dict[str, Any] = {}
 
-    def check(_: Any, given: dict[str, Any]) -> None:
-        ours, saved = optimizer.param_groups, given.get("param_groups", [])
-        groups.check_alike(ours, saved)
+    def check(_: Any, given: dict[str, Any]) -> dict[str, Any]:
+        groups.check_alike(optimizer.param_groups, given.get("param_groups", []))
+        given = _upgraded(given, levels_of)
+        ours, saved = optimizer.param_groups, given["param_groups"]
         for levels, group, theirs in zip(levels_of, ours, saved, strict=True):
             learner = Learner(levels, group)
             learner.check_state(theirs)
@@ -41,6 +43,7 @@ def load(
             for p, i in zip(group["params"], theirs["params"], strict=True):
                 _check_shapes(p, optimizer.state.get(p, {}), given["state"].get(i, {}))
         checked.update(given)
+        return given
 
     def restore(_: Any) -> None:
         # torch has cast the state to the parameters' dtype; half precision loses digits by it. And
@@ -63,6 +66,37 @@ def load(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _upgraded(given: dict[str, Any], levels_of: Sequence[tuple[Level, ...]]) -> dict[str, Any]:
+    """A state in today's format, whatever its own."""
+    saved = [dict(group) for group in given["param_groups"]]
+    states = {i: dict(store) for i, store in given["state"].items()}
+    for group, levels in zip(saved, levels_of, strict=True):
+        if group.get("format") != 1:
+            continue
+        group["format"] = 2
+        stores = [(levels[0], states[i], "") for i in group["params"] if i in states]
+        stores += [(level, group, f"level{i}.") for i, level in enumerate(levels) if i > 0]
+        for level, store, prefix in stores:
+            if prefix + "previous_gradient" in store and not level.lags:
+                i = prefix.removesuffix(".") or "level0"
+                _catch_up(level, store, prefix, group[f"{i}.constant"])
+    return {**given, "param_groups": saved, "state": states}
+
+
+def _catch_up(level: Level, store: dict[str, Any], prefix: str, constant: Tensor) -> None:
+    """From format 1: a state before the last update, and the inputs of that, to the state after."""
+    state = {key: store[prefix + key] for key in level.state_keys}
+    g, w = (store.pop(f"{prefix}previous_{name}", None) for name in ("gradient", "parameter"))
+    if not store[prefix + "is_kept"]:
+        return
+    t = store[prefix + "step"] - store.get(prefix + "skipped", 0)
+    # No state depends on lr, which alone is learned: any will do.
+    lr = constant.new_zeros((len(level.entries()), *constant.shape[1:]))
+    after = update(level, lr, constant, Inputs(g, state, t, w))[1]
+    valid = store.get(prefix + "is_valid", torch.tensor(True))
+    store |= {prefix + key: torch.where(valid, after[key], state[key]) for key in state}
 
 
 def _copied(store: Mapping[str, Any]) -> dict[str, Any]:
