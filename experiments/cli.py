@@ -10,6 +10,7 @@ from pathlib import Path
 
 import gdtuo
 from experiments import ExperimentError, store, verify
+from experiments.batches import MEMBERS
 from experiments.run import Run
 from experiments.studies import STUDIES, find
 from experiments.study import RESULTS
@@ -59,7 +60,8 @@ def _run(options: argparse.Namespace) -> int:
     progress = Progress(cells, cached, len(missing))
     try:
         with processes(options.jobs) as executor:
-            sweep(missing, path, executor, device=options.device, report=progress)
+            how = {"members": options.members, "device": options.device, "report": progress}
+            sweep(missing, path, executor, **how)
     except KeyboardInterrupt:
         print(f"\nStopped with {progress}. The same command goes on from here", file=sys.stderr)
         return 130
@@ -135,6 +137,12 @@ def _parser() -> _Parser:
         command.add_argument("--jobs", type=_count, default=os.cpu_count(), help="processes")
     run.add_argument("--seeds", type=_count, help="no more than the first so many seeds")
     run.add_argument("--limit", type=_count, help="train no more than so many runs now")
+    run.add_argument(
+        "--members",
+        type=_count,
+        default=MEMBERS,
+        help="train up to so many runs as one ensemble; 1: each alone; default: %(default)s",
+    )
     run.add_argument("--device", default="cpu", help="what to train on; default: %(default)s")
     run.add_argument("--dry-run", action="store_true", help="only say what would be trained")
     plot.add_argument("study", nargs="?", help="default: all")
