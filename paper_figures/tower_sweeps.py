@@ -23,6 +23,7 @@ from paper_figures.tower_sweeps_claims import (
 )
 
 MARKERS = ("o", "s", "^", "D")
+DIVERGED = "diverged (how many)"
 TICKS = (2, 3, 5, 10, 20, 30, 50, 90)
 
 
@@ -36,7 +37,9 @@ def draw(results: Results, folder: Path, paper: Lines) -> list[Path]:
             _draw_line(left, results, height, paper[height])
         _finish(left)
         _draw_widths(right, results, paper)
-        canvas.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        handles = dict(sorted(zip(*left.get_legend_handles_labels()[::-1], strict=True)))
+        handles[DIVERGED] = handles.pop(DIVERGED)  # last, after the heights
+        canvas.legend(handles.values(), handles, loc="outside lower center", ncols=5)
     path.with_suffix(".md").write_text(table(results, paper))
     return [path.with_suffix(".svg")]
 
@@ -104,11 +107,11 @@ def _draw_line(axes: Axes, results: Results, height: int, paper: Line) -> None:
     ]
     axes.errorbar(
         xs, means, yerr=off, color=color, marker=marker, markersize=4, linewidth=1.2, capsize=2,
-        label=f"height {height}, ours: mean, 95 % interval",
+        label=f"height {height}, ours",
     )  # fmt: skip
     axes.plot(
         [lr * shift for lr in paper], list(paper.values()), marker, color=color, markersize=7,
-        markerfacecolor="none", alpha=0.7, label=f"height {height}, paper (read off)",
+        markerfacecolor="none", alpha=0.7, label=f"height {height}, paper",
     )  # fmt: skip
     for lr, x in zip(STEP_SIZES, xs, strict=True):
         if lost := diverged(results, height, lr):
@@ -120,7 +123,7 @@ def _draw_line(axes: Axes, results: Results, height: int, paper: Line) -> None:
 
 
 def _finish(axes: Axes) -> None:
-    axes.plot([], [], "x", color="black", label="diverged, with the number of runs")
+    axes.plot([], [], "x", color="black", label=DIVERGED)
     axes.set_xscale("log")
     axes.set_xticks(STEP_SIZES, [f"{math.log10(lr):.0f}" for lr in STEP_SIZES])
     axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
@@ -131,6 +134,9 @@ def _finish(axes: Axes) -> None:
     axes.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_ylabel("test error (%)")
+    axes.set_title(
+        "ours: mean, 95 % interval; the paper's (open): read off its figure", size="small"
+    )
 
 
 def _draw_widths(axes: Axes, results: Results, paper: Lines) -> None:
