@@ -74,6 +74,7 @@ class BoundStep:
         every: the parameter groups of the optimizer.
         learners, works: what the step is made of.
         stores: the groups that these refer to.
+        capturable: count on the device too, for steps that the host knows nothing of.
     """
 
     graph: Graph  #: takes the step in place; see `gdtuo.compiled.Plan.function`
@@ -84,13 +85,17 @@ class BoundStep:
         learners: Sequence[Learner],
         works: Sequence[Work],
         stores: Sequence[Store],
+        capturable: bool,
     ) -> None:
         self.works, self.stores = works, stores
         self.safeguards = learners[0].safeguards
         self.learner = learners[0]
         self.factors = [work.lr_factor for work in works]
         of_cells = [self._of_cell(work) for work in works]
-        of_groups = [self._of_group(store, learners) for store in stores]
+        of_groups = [
+            self._of_group(store, learners, capturable and i == 0) for i, store in enumerate(stores)
+        ]
+        self.taken = of_groups[0][2].get("taken")
         self.cells = [given for given, *_ in of_cells]
         self.groups = [given for given, *_ in of_groups]
         self.layouts = tuple(layout for _, layout, _ in (*of_cells, *of_groups))
@@ -116,11 +121,13 @@ class BoundStep:
         return given, layout, parts
 
     def _of_group(
-        self, store: Store, learners: Sequence[Learner]
+        self, store: Store, learners: Sequence[Learner], counts: bool
     ) -> tuple[Tensors, Layout, Tensors]:
         texts = ("tower", "coordinates")
         tensors = {k: v for k, v in store.items() if isinstance(v, Tensor) and k not in texts}
         constant = store["level0.constant"]
+        if counts:
+            tensors["taken"] = torch.zeros((), dtype=torch.int64, device=constant.device)
         for cell in (cell for each in learners if each.store is store for cell in each.cells()):
             if "t" in cell.level.inputs or cell.guard:
                 steps = torch.tensor(cell.steps, device=constant.device)
@@ -129,7 +136,7 @@ class BoundStep:
             factor = store["previous_lr_factor"]
             tensors["previous_lr_factor"] = constant.new_full((), factor)
         given, layout, parts = packed(tensors, 1)
-        store |= {key: part for key, part in parts.items() if isinstance(store[key], Tensor)}
+        store |= {key: part for key, part in parts.items() if isinstance(store.get(key), Tensor)}
         return given, layout, parts
 
     def _remember(self, every: Sequence[Group]) -> None:
@@ -149,7 +156,7 @@ class BoundStep:
                     self.tensors.append((store, key, value))
                 elif key.endswith(".frozen"):
                     self.numbers.append((store, key, value))
-        self.counts = [store[key] for store, key in self.counters]
+        self.counts = self.first_counts = [store[key] for store, key in self.counters]
         stepped = [(work.g.dtype, work.g.device, work.cell.tensors) for work in self.works]
         self.parameters = [
             (p, dtype, device) for dtype, device, tensors in stepped for p in tensors
@@ -177,6 +184,26 @@ class BoundStep:
 
     def run(self, gradients: Gradients) -> None:
         """Take the step."""
+        self.on_the_device(gradients)
+        self._count([count + 1 for count in self.counts])
+        for work in self.works if not self.safeguards.guard else ():
+            work.group["previous_lr_factor"] = groups.lr_factor(work.group)
+
+    def settle(self) -> None:
+        """Count what was taken on the device alone, by replays of a CUDA graph."""
+        if self.taken is not None:
+            taken = int(self.taken)
+            self._count([first + taken for first in self.first_counts])
+
+    def _count(self, counts: list[int]) -> None:
+        self.counts = counts
+        for (store, key), count in zip(self.counters, counts, strict=True):
+            store[key] = count
+        for store, key, number in self.numbers:
+            store[key] = number
+
+    def on_the_device(self, gradients: Gradients) -> None:
+        """All of the step that a CUDA graph takes."""
         for i, (work, tensors) in enumerate(zip(self.works, self.cells, strict=True)):
             cell = work.cell
             g = gradients.of(cell, copy=False)
@@ -201,10 +228,3 @@ class BoundStep:
                 tensors.pop(key, None)
             if not work.cell.in_place:
                 stepping.subtract(self.learner, work.cell, steps.pop(0))
-            if not self.safeguards.guard:
-                work.group["previous_lr_factor"] = groups.lr_factor(work.group)
-        self.counts = [count + 1 for count in self.counts]
-        for (store, key), count in zip(self.counters, self.counts, strict=True):
-            store[key] = count
-        for store, key, number in self.numbers:
-            store[key] = number

@@ -23,6 +23,7 @@ from gdtuo import guard, stepping
 from gdtuo.bound import BoundStep, Layout, Tensors, unpacked, write
 from gdtuo.cell import PIECE, Cell, Store
 from gdtuo.core import Level
+from gdtuo.errors import GdtuoError
 from gdtuo.groups import Group
 from gdtuo.learner import Learner
 from gdtuo.passes import options
@@ -109,6 +110,8 @@ class Plan:
             else:
                 for made in drafts:
                     stepping.commit(made, None, keep)
+            if "taken" in stores[0]:
+                stores[0]["taken"] = stores[0]["taken"] + 1
             for each in zip(given, self.layouts, before, (*of_cells, *stores), strict=True):
                 write(*each)
             return steps
@@ -153,12 +156,18 @@ class CompiledStep:
 
     Args:
         backend: one of `torch.compile`'s, by its name or itself.
+        capturable: steps may be captured in a CUDA graph, whose replays `settle` counts.
     """
 
-    def __init__(self, backend: str | Callable[..., Any]) -> None:
-        self.backend = backend
+    def __init__(self, backend: str | Callable[..., Any], capturable: bool) -> None:
+        self.backend, self.capturable = backend, capturable
         self._has_failed = False
         self._bound: BoundStep | None = None
+
+    def settle(self) -> None:
+        """Bring the host's counts up to the device's."""
+        if self._bound is not None:
+            self._bound.settle()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_bound": None}
@@ -183,12 +192,22 @@ class CompiledStep:
     ) -> bool:
         """Take a step, if it is an ordinary one; return whether it was taken."""
         self._bound = None
+        if (
+            self.capturable
+            and torch.cuda.is_available()
+            and torch.cuda.is_current_stream_capturing()
+        ):
+            raise GdtuoError(
+                "Tower.step: this step can't be captured in a CUDA graph, for it is not like the "
+                "one before. Take three ordinary steps with the same parameters first, and freeze, "
+                "load or give cotangents outside of the capture."
+            )
         if self._has_failed or not all(map(_is_ordinary, learners, gathered)):
             return False
         works = [work for of_learner, _ in gathered for work in of_learner]
         every = [*(work.group for work in works), *(learner.store for learner in learners)]
         stores = list({id(group): group for group in every}.values())
-        bound = BoundStep(groups, learners, works, stores)
+        bound = BoundStep(groups, learners, works, stores, self.capturable)
         bound.graph = _graph(Plan.of(learners, gathered, bound), self.backend)
         try:
             bound.run(gradients)

@@ -47,6 +47,8 @@ class Tower(torch.optim.Optimizer):
             hyperparameters, counts, schedules or sizes change. Logged once by the logger ``gdtuo``;
             where there is no compiler, a warning says so once and steps are eager. Another backend
             than inductor may be given, by its name or itself.
+        capturable: with ``compile``, steps may be captured in a CUDA graph (``torch.cuda.graph``)
+            after a few ordinary ones. The factor of a schedule is then that of the capture.
 
     Precision: state, hyperparameters and hypergradients are float32 for half-precision parameters
     (4 bytes an element for each tensor of the rule's state; the kept gradient stays in half), and
@@ -85,6 +87,7 @@ class Tower(torch.optim.Optimizer):
         maximize: bool = False,
         safeguards: Safeguards = NO_SAFEGUARDS,
         compile: bool | str | Callable[..., Any] = False,
+        capturable: bool = False,
     ) -> None:
         groups.check_bottom(rule)
         if isinstance(params, (nn.Module, Rule)):
@@ -105,9 +108,11 @@ class Tower(torch.optim.Optimizer):
             raise GdtuoError(
                 f"Tower: compile={compile!r}. Give True or False, or a backend's name."
             )
+        if capturable and not compile:
+            raise GdtuoError("Tower: capturable=True without compile. Give compile=True too.")
         self.rule, self.per, self.maximize, self.safeguards = rule, per, maximize, safeguards
         backend = "inductor" if compile is True else compile
-        self._compiled = CompiledStep(backend) if backend else None
+        self._compiled = CompiledStep(backend, capturable) if backend else None
         self._levels: list[tuple[Level, ...]] = []  # of each group
         self._has_warned = False  # of steps that the guard skipped
         super().__init__(given, {"lr": rule.lr})  # type: ignore[attr-defined]
@@ -203,6 +208,7 @@ class Tower(torch.optim.Optimizer):
         return loss
 
     def _take(self, learners: list[Learner], gradients: Gradients) -> None:
+        self._settle()
         # Together where a graph or the guard needs all; else one by one: less is held at once.
         together = self._compiled is not None or self.safeguards.guard > 0
         for some in [learners] if together else [[learner] for learner in learners]:
@@ -310,6 +316,15 @@ class Tower(torch.optim.Optimizer):
         for i in chosen:
             self._learner(i).freeze(level, names, frozen)
 
+    def _settle(self) -> None:
+        if self._compiled is not None:
+            self._compiled.settle()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and numbers alone: all that `load_state_dict` goes on from, to the bit."""
+        self._settle()
+        return super().state_dict()
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from ``state_dict``, to the bit: its values replace the initial ones given here.
 
@@ -324,6 +339,7 @@ class Tower(torch.optim.Optimizer):
             groups.follow(group, self.state, levels, self.safeguards.guard, self._kind(group))
 
     def __getstate__(self) -> dict[str, Any]:
+        self._settle()
         own = ("rule", "per", "maximize", "safeguards", "_levels", "_has_warned", "_compiled")
         return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
 

@@ -162,6 +162,79 @@ def test_resume_and_copies():
         assert train(again, other, 4, start=STEPS) == pytest.approx(losses, rel=1e-12)
 
 
+@pytest.mark.parametrize("guard", [0, 50])
+def test_capturable(guard):
+    """What a CUDA graph holds of a step is all of it: its replays go the way of ordinary steps, and
+    are counted when the host asks."""
+
+    def make(compile, capturable):
+        model = make_model()
+        options = {"safeguards": Safeguards(guard=guard), "compile": compile}
+        return model, gdtuo.Tower(halves(model), ADAM, capturable=capturable, **options)
+
+    expected, reference = make(False, False)
+    train(expected, reference, 9)
+    model, tower = make(QUICK, True)
+    train(model, tower, 4)
+    for i in range(4, 7):
+        model.zero_grad()
+        loss_at(model, i).backward()
+        with torch.no_grad():
+            tower._compiled._bound.on_the_device(gdtuo.stepping.Gradients())
+    state = copy.deepcopy(tower.state_dict())
+    assert {store["step"] for store in state["state"].values()} == {7}
+    again, other = make(False, False)
+    again.load_state_dict(model.state_dict())
+    other.load_state_dict(state)
+    for one in ((model, tower), (again, other)):
+        train(*one, 2, start=7)
+        assert read(one[1]) == pytest.approx(read(reference), rel=1e-9)
+        for p, q in zip(parameters_of(one[0]), parameters_of(expected), strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-11)
+
+
+def test_capturable_needs_a_compiled_step():
+    with pytest.raises(gdtuo.GdtuoError, match="capturable=True without compile"):
+        gdtuo.Tower(make_model().parameters(), ADAM, capturable=True)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_cuda_graph():
+    """A whole training step, replayed."""
+
+    def make(**options):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(6, 300), nn.Tanh(), nn.Linear(300, 3)).cuda()
+        return model, gdtuo.Tower(model.parameters(), ADAM, **options)
+
+    x, y = torch.randn(10, 6, device="cuda"), torch.randint(3, (10,), device="cuda")
+
+    def step(model, tower):
+        tower.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        tower.step()
+
+    expected, reference = make()
+    for _ in range(12):
+        step(expected, reference)
+    model, tower = make(compile=True, capturable=True)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(4):
+            step(model, tower)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    tower.zero_grad()
+    with torch.cuda.graph(graph):
+        step(model, tower)
+    for _ in range(8):
+        graph.replay()
+    assert {store["step"] for store in tower.state_dict()["state"].values()} == {12}
+    assert read(tower) == pytest.approx(read(reference), rel=1e-4)
+
+
 def test_where_there_is_no_compiler():
     """One warning, and eager steps from there on, that one included."""
     expected, *_ = taken(ADAM, False)
