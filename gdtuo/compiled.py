@@ -33,8 +33,9 @@ from gdtuo.stepping import Draft, Gathered, Gradients, Work
 log = logging.getLogger("gdtuo")
 
 #: Elements: a tensor of more is read and written where it is; copying smaller ones together costs
-#: less than going to each.
-ALONE = 2**16
+#: less than going to each. So are no more than the largest few, for each makes the graph longer, by
+#: seconds of the compiler's time.
+ALONE, FEW = 2**16, 16
 
 #: of a cell; slices can't be hashed
 Copies = int | tuple[int, int] | types.EllipsisType | None
@@ -172,9 +173,12 @@ class CompiledStep:
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_bound": None}
 
-    @property
-    def alone_from(self) -> int:
-        return PIECE if self._has_failed else ALONE
+    def alone_from(self, groups: Sequence[Group]) -> int:
+        """A tensor of more elements is updated by itself."""
+        if self._has_failed:
+            return PIECE
+        sizes = sorted((p.numel() for group in groups for p in group["params"]), reverse=True)
+        return max([ALONE, *sizes[FEW : FEW + 1]])
 
     def again(self, groups: Sequence[Group], maximize: bool) -> bool:
         """Take the very kind of step that was taken last, if it still is one; whether it was."""

@@ -28,7 +28,11 @@ class MemberSafeguards(Safeguards):
     def capped(self, tensors: Sequence[Tensor], steps: list[Tensor]) -> list[Tensor]:
         if self.cap is None:
             return steps
-        return torch.vmap(super().capped)(list(tensors), steps)
+
+        def of_a_member(tensors: list[Tensor], steps: list[Tensor]) -> list[Tensor]:
+            return Safeguards.capped(self, tensors, steps)
+
+        return torch.vmap(of_a_member)(list(tensors), steps)
 
 
 class StackedTower(Tower):

@@ -227,7 +227,9 @@ class Tower(torch.optim.Optimizer):
     def _gather(self, learner: Learner, gradients: Gradients) -> Gathered:
         everything = zip(self.param_groups, (levels[0] for levels in self._levels), strict=True)
         members = [each for each in everything if self.per == "tower" or each[0] is learner.store]
-        alone_from = PIECE if self._compiled is None else self._compiled.alone_from
+        alone_from = PIECE
+        if self._compiled is not None:
+            alone_from = self._compiled.alone_from(self.param_groups)
         return gather(learner, members, self.state, self.per, gradients, alone_from)
 
     def _report_skips(self) -> None:

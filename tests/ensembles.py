@@ -107,9 +107,10 @@ def agree(ensemble, member, model, tower):
         assert numbers(mine) == pytest.approx(numbers(other), rel=1e-8, abs=1e-9)
 
 
-def compare(rule, separate=False, safeguards=None, schedule=None, steps=STEPS):
+def compare(rule, separate=False, safeguards=None, schedule=None, steps=STEPS, compile=False):
     rules, starts = [varied(rule, factor) for factor in FACTORS], models()
-    ensemble = Ensemble(starts, rules, safeguards=safeguards or Safeguards())
+    safe = safeguards or Safeguards()
+    ensemble = Ensemble(starts, rules, safeguards=safe, compile=compile)
     before = [ensemble.hyperparameters(i) for i in range(3)]
     assert len({str(values) for values in before}) == 3  # they do start from other values
     scheduler = schedule(ensemble.tower) if schedule else None

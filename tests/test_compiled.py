@@ -12,6 +12,7 @@ from torch import nn
 
 import gdtuo
 from gdtuo import Safeguards
+from tests import ensembles
 from tests.problem import halves, loss_at, make_model, parameters_of, train
 from tests.rules_table import homogeneous
 from tests.test_contract import CASES, read, through_a_file
@@ -245,3 +246,25 @@ def test_where_there_is_no_compiler():
 
 def broken(graph, inputs):
     raise RuntimeError("no compiler")
+
+
+# With the real compiler too: it computes what is a number a member once (gdtuo/passes.py).
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("backend", [QUICK, True])
+@pytest.mark.parametrize(
+    "safeguards",
+    [Safeguards(), pytest.param(Safeguards(cap=0.01, clip=1e-3), marks=pytest.mark.slow)],
+    ids=["plain", "capped"],
+)
+@pytest.mark.parametrize("rule", [TALL, ADAM], ids=["SGD", "Adam"])
+def test_ensembles(rule, safeguards, backend):
+    ensembles.compare(rule, steps=8, safeguards=safeguards, compile=backend)
+    assert gdtuo.compiled._graph.cache_info().currsize == 1
+
+
+def test_no_more_than_the_largest_few_are_by_themselves(monkeypatch):
+    """For each of them makes the compiler take longer."""
+    monkeypatch.setattr(gdtuo.compiled, "FEW", 1)
+    tower = check(ADAM, groups_of=lambda model: model.parameters())
+    cells = [work.cell for work in tower._compiled._bound.works]
+    assert [(cell.in_place, len(cell.tensors)) for cell in cells] == [(True, 1), (False, 3)]

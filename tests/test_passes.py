@@ -1,0 +1,49 @@
+"""What is done to the graph of a step before loops are made of it."""
+
+from collections import Counter
+
+import pytest
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from gdtuo import passes
+
+aten = torch.ops.aten
+
+
+def changed(function, *inputs):
+    """The calls of the graph before and after, and that it is the same function."""
+    graph = make_fx(function, tracing_mode="symbolic")(*inputs)
+    before = Counter(node.target for node in graph.graph.nodes)
+    passes.divide_once(graph.graph)
+    passes.compute_scalars_once(graph.graph)
+    graph.graph.lint()
+    graph.recompile()
+    torch.testing.assert_close(graph(*inputs), function(*inputs))
+    return before, Counter(node.target for node in graph.graph.nodes)
+
+
+def step(x, s):
+    root = x.sqrt()
+    return x / root + (x + 1) / root, x / s.pow(3)
+
+
+@pytest.mark.parametrize("shapes", [((7,), ()), ((3, 7), (3, 1))], ids=["one", "an ensemble"])
+def test_scalars_and_inverses_are_computed_once(shapes):
+    before, after = changed(step, *(torch.rand(shape, dtype=torch.float64) for shape in shapes))
+    assert before[aten.div.Tensor] == 3
+    assert after[aten.div.Tensor] == 0
+    assert after[aten.reciprocal.default] == 2  # of the root, and of the power
+    assert after[aten.as_strided.default] == 1
+
+
+def test_a_single_quotient_stays_one():
+    before, after = changed(lambda x, y: x / (y + 1), torch.rand(7), torch.rand(7))
+    assert before == after
+
+
+def test_an_entry_of_a_vector_is_read_where_it_is():
+    """A view by strides alone would be of the first entry."""
+    x, h = torch.rand(7), torch.tensor([2.0, 3.0])
+    _, after = changed(lambda x, h: x * h.unbind()[1], x, h)
+    assert after[aten.as_strided.default] == 0
