@@ -177,7 +177,9 @@ class CompiledStep:
         """A tensor of more elements is updated by itself."""
         if self._has_failed:
             return PIECE
-        sizes = sorted((p.numel() for group in groups for p in group["params"]), reverse=True)
+        sizes: list[int] = sorted(
+            (p.numel() for group in groups for p in group["params"]), reverse=True
+        )
         return max([ALONE, *sizes[FEW : FEW + 1]])
 
     def again(self, groups: Sequence[Group], maximize: bool) -> bool:

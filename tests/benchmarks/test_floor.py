@@ -72,7 +72,9 @@ def test_floor(rule, benchmark):
         "tower": rule,
         "elements": LARGE,
         "nanoseconds_an_element": {k: round(1e9 * x / LARGE, 3) for k, x in medians[LARGE].items()},
-        "nanoseconds_an_element_in_the_caches": {k: round(1e9 * x, 3) for k, x in in_caches.items()},
+        "nanoseconds_an_element_in_the_caches": {
+            k: round(1e9 * x, 3) for k, x in in_caches.items()
+        },
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
