@@ -1,9 +1,11 @@
 # Each target is a command that you could type yourself.
 #   make reproduce              redraw every table and figure, retrain a sample, compare
 #   make reproduce TIER=paper   train whatever is missing of the paper's protocol first (MNIST needed)
+#   make reproduce TIER=paper STUDIES=figure4a   ... of one study alone
 PYTHON ?= python3
 TIER ?=
 JOBS ?= 2
+STUDIES ?= table1 figure4a figure4b
 BIN := .venv/bin
 
 .PHONY: reproduce train figures verify test test-slow bench lint
@@ -16,7 +18,9 @@ reproduce: $(if $(TIER),train) figures verify
 	touch $@
 
 train: .venv/installed
-	$(BIN)/python -m experiments run table1 --tier $(TIER) --jobs $(JOBS)
+	for study in $(STUDIES); do \
+	  $(BIN)/python -m experiments run $$study --tier $(TIER) --jobs $(JOBS) || exit 1; \
+	done
 
 figures: .venv/installed
 	$(BIN)/python -m paper_figures

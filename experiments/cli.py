@@ -10,9 +10,10 @@ from pathlib import Path
 
 import gdtuo
 from experiments import ExperimentError, store, verify
+from experiments.batches import MEMBERS
 from experiments.run import Run
 from experiments.studies import STUDIES, find
-from experiments.study import RESULTS
+from experiments.study import RESULTS, Study
 from experiments.sweep import Progress, processes, sweep, todo
 
 _Parser = argparse.ArgumentParser
@@ -59,7 +60,8 @@ def _run(options: argparse.Namespace) -> int:
     progress = Progress(cells, cached, len(missing))
     try:
         with processes(options.jobs) as executor:
-            sweep(missing, path, executor, device=options.device, report=progress)
+            how = {"members": options.members, "device": options.device, "report": progress}
+            sweep(missing, path, executor, **how)
     except KeyboardInterrupt:
         print(f"\nStopped with {progress}. The same command goes on from here", file=sys.stderr)
         return 130
@@ -100,16 +102,33 @@ def _plot(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
+    chosen = [find(options.study)] if options.study else _recorded(options.results, options.tier)
     with processes(options.jobs) as executor:
-        agree = verify.verify(
-            find(options.study),
-            executor,
-            tier=options.tier,
-            sample=options.sample,
-            seed=options.seed,
-            results=options.results,
-        )
-    return 0 if agree else 1
+        agree = [
+            verify.verify(
+                study,
+                executor,
+                tier=options.tier,
+                sample=options.sample,
+                seed=options.seed,
+                results=options.results,
+            )
+            for study in chosen
+        ]
+    return 0 if all(agree) else 1
+
+
+def _recorded(results: Path, tier: str | None) -> list[Study]:
+    """The studies that have records, of `tier` or of any."""
+
+    def has_records(study: Study) -> bool:
+        tiers = [tier] if tier else study.tiers
+        return any(store.read(study.path(name, results)) for name in tiers)
+
+    chosen = [study for study in STUDIES.values() if has_records(study)]
+    if not chosen:
+        raise ExperimentError(f"nothing was compared: no study has records in {results}")
+    return chosen
 
 
 def _parser() -> _Parser:
@@ -135,13 +154,21 @@ def _parser() -> _Parser:
         command.add_argument("--jobs", type=_count, default=os.cpu_count(), help="processes")
     run.add_argument("--seeds", type=_count, help="no more than the first so many seeds")
     run.add_argument("--limit", type=_count, help="train no more than so many runs now")
+    run.add_argument(
+        "--members",
+        type=_count,
+        default=MEMBERS,
+        help="train up to so many runs as one ensemble; 1: each alone; default: %(default)s",
+    )
     run.add_argument("--device", default="cpu", help="what to train on; default: %(default)s")
     run.add_argument("--dry-run", action="store_true", help="only say what would be trained")
     plot.add_argument("study", nargs="?", help="default: all")
     plot.add_argument("--tier", help="default: the fullest that has records")
-    check.add_argument("study", nargs="?", default="table1", help="default: %(default)s")
+    check.add_argument("study", nargs="?", help="default: all that have records")
     check.add_argument("--tier", help="default: the fullest that has records and data")
-    check.add_argument("--sample", type=_count, default=8, help="runs; default: %(default)s")
+    check.add_argument(
+        "--sample", type=_count, default=8, help="runs a study; default: %(default)s"
+    )
     check.add_argument("--seed", type=int, default=0, help="of the choice; default: %(default)s")
     return parser
 

@@ -3,8 +3,9 @@
 import dataclasses
 import hashlib
 import json
-import math
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,12 +15,9 @@ import torch
 import gdtuo
 from experiments import ExperimentError, tasks
 from experiments.provenance import environment
-from experiments.tasks import Task
+from experiments.train import Curves, Outcome, last, train
 
 SCHEMA = 1  # raised when the fields of a record change their meaning
-CHECK_EVERY = 64  # steps between two looks at whether the loss is finite: a look costs a sync
-
-Curves = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -71,8 +69,10 @@ class Record:
         lr_last_epoch: level 0's lr after each step of the last epoch, to six digits; empty unless
             the run has a tower and reached that epoch.
         steps: the optimizer's steps.
-        seconds: wall-clock time of training and evaluation.
-        provenance: commit, versions, machine, data.
+        seconds: wall-clock time of training and evaluation; for runs that were trained together,
+            their time over their number.
+        provenance: commit, versions, machine, data; "ensemble": with how many members it was
+            trained, absent for a run alone.
     """
 
     run: Run
@@ -101,64 +101,88 @@ def execute(
     device: str = "cpu",
     source: dict[str, Any] | None = None,
 ) -> Record:
-    """Train `run` and return its record, whatever happens: an error is a record too.
+    """Train `run` alone: `execute_all` of one."""
+    return execute_all([run], [parent], device, source)[0]
+
+
+def execute_all(
+    runs: Sequence[Run],
+    parents: Sequence[Record | None],
+    device: str = "cpu",
+    source: dict[str, Any] | None = None,
+) -> list[Record]:
+    """Train `runs` and return the record of each, whatever happens: an error is a record too.
+
+    Several are trained as one ensemble; if that raises, each is trained alone, so that an error
+    is that of the run it belongs to.
 
     Args:
-        run: what to train.
-        parent: the record of the run that `run` starts from, for a rerun.
+        runs: one, or several that can share an ensemble (`experiments.batches`).
+        parents: for each, the record of the run that it starts from; None unless it is a rerun.
         device: where to train.
         source: the state of the source code (`experiments.provenance.source`).
     """
-    started, outcome = run.tower, _Outcome()
+    # Denormals slow a step down tenfold, and one thread makes runs repeat to the bit.
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(1)
+    outcomes = [Outcome(started=run.tower) for run in runs]
     begin = time.perf_counter()
-    try:
-        rule = gdtuo.parse(run.tower)
-        if run.parent is not None:
-            rule = _start(rule, run, parent)
-        started = str(rule)
-        # Denormals slow a step down tenfold, and one thread makes runs repeat to the bit.
-        torch.set_flush_denormal(True)
-        torch.set_num_threads(1)
-        _train(run, rule, device, outcome)
-    except _DivergedError as diverged:
-        outcome.status, outcome.message = "diverged", str(diverged)
-    except Exception as error:
-        outcome.status, outcome.message = "failed", f"{type(error).__name__}: {error}"
-    ok = outcome.status == "ok"
-    return Record(
-        run=run,
-        key=run.key,
-        status=outcome.status,
-        message=outcome.message,
-        started=started,
-        curves=outcome.curves,
-        final=_last(outcome.curves) if ok else None,
-        lr_last_epoch=outcome.lr_last_epoch,
-        steps=outcome.steps,
-        seconds=round(time.perf_counter() - begin, 3),
-        provenance={
-            **environment(device),
-            **(source or {}),
-            "data": outcome.fingerprint,
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        },
-    )
+    members: list[tuple[Run, gdtuo.Rule, Outcome]] = []
+    for run, parent, outcome in zip(runs, parents, outcomes, strict=True):
+        with _noted(outcome):
+            rule = gdtuo.parse(run.tower)
+            if run.parent is not None:
+                rule = _start(rule, run, parent)
+            outcome.started = str(rule)
+            members.append((run, rule, outcome))
+    if len(members) > 1:
+        try:
+            _train(members, device)
+        except Exception:
+            pairs = zip(runs, parents, strict=True)
+            return [execute(run, parent, device, source) for run, parent in pairs]
+    elif members:
+        with _noted(members[0][2]):
+            _train(members, device)
+    seconds = (time.perf_counter() - begin) / len(runs)
+    together = {"ensemble": len(members)} if len(members) > 1 else {}
+    return [
+        Record(
+            run=run,
+            key=run.key,
+            status=outcome.status,
+            message=outcome.message,
+            started=outcome.started,
+            curves=outcome.curves,
+            final=last(outcome.curves) if outcome.status == "ok" else None,
+            lr_last_epoch=outcome.lr_last_epoch,
+            steps=outcome.steps,
+            seconds=round(seconds, 3),
+            provenance={
+                **environment(device),
+                **(source or {}),
+                **(together if outcome.fingerprint else {}),
+                "data": outcome.fingerprint,
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            },
+        )
+        for run, outcome in zip(runs, outcomes, strict=True)
+    ]
 
 
 class _DivergedError(Exception):
     pass
 
 
-@dataclass
-class _Outcome:
-    """What is known of a run so far, so that one that breaks off still leaves it."""
-
-    status: str = "ok"
-    message: str = ""
-    curves: Curves = dataclasses.field(default_factory=dict)
-    lr_last_epoch: list[float] = dataclasses.field(default_factory=list)
-    steps: int = 0
-    fingerprint: str | None = None
+@contextmanager
+def _noted(outcome: Outcome) -> Iterator[None]:
+    """What the block raises becomes the status of the run."""
+    try:
+        yield
+    except _DivergedError as diverged:
+        outcome.status, outcome.message = "diverged", str(diverged)
+    except Exception as error:
+        outcome.status, outcome.message = "failed", f"{type(error).__name__}: {error}"
 
 
 def _start(rule: gdtuo.Rule, run: Run, parent: Record | None) -> gdtuo.Rule:
@@ -176,66 +200,7 @@ def _start(rule: gdtuo.Rule, run: Run, parent: Record | None) -> gdtuo.Rule:
         raise _DivergedError(f"the learned values are no optimizer's: {error}") from error
 
 
-def _train(run: Run, rule: gdtuo.Rule, device: str, outcome: _Outcome) -> None:
-    task = tasks.find(run.task)(run.data, run.seed, device)
-    outcome.fingerprint = task.fingerprint
-    optimizer = gdtuo.Tower(task.model.parameters(), rule)
-    levels = optimizer.hyperparameters()
-    outcome.curves = {
-        "train_loss": [],
-        task.metric: [],
-        "hyperparameters": [{name: [] for name in level} for level in levels],
-    }
-    for epoch in range(1, run.epochs + 1):
-        follow = epoch == run.epochs and len(levels) > 1
-        total = torch.zeros((), device=device)
-        for batch, loss in enumerate(task.losses(), 1):
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += loss.detach()
-            if follow:
-                lr = optimizer.hyperparameters()[0]["lr"]
-                if not math.isfinite(lr):
-                    break
-                outcome.lr_last_epoch.append(float(f"{lr:.6g}"))
-            if batch % CHECK_EVERY == 0 and not math.isfinite(total.item()):
-                break
-        outcome.steps += batch
-        _append(outcome.curves, total.item() / batch, task, optimizer.hyperparameters())
-        if not _all_finite(_last(outcome.curves)) or not _weights_finite(task):
-            raise _DivergedError(
-                f"no longer finite in epoch {epoch}, at step {outcome.steps} or before"
-            )
-
-
-def _append(curves: Curves, loss: float, task: Task, levels: list[dict[str, float]]) -> None:
-    curves["train_loss"].append(_finite(loss))
-    curves[task.metric].append(_finite(task.evaluate()))
-    for curve, level in zip(curves["hyperparameters"], levels, strict=True):
-        for name, value in level.items():
-            curve[name].append(_finite(value))
-
-
-def _last(curves: Curves) -> dict[str, Any]:
-    """The last value of each curve."""
-    levels = [
-        {name: values[-1] for name, values in level.items()} for level in curves["hyperparameters"]
-    ]
-    plain = {name: values[-1] for name, values in curves.items() if name != "hyperparameters"}
-    return {**plain, "hyperparameters": levels}
-
-
-def _all_finite(node: Any) -> bool:
-    if isinstance(node, dict):
-        node = list(node.values())
-    return all(map(_all_finite, node)) if isinstance(node, list) else node is not None
-
-
-def _weights_finite(task: Task) -> bool:
-    return all(bool(parameter.isfinite().all()) for parameter in task.model.parameters())
-
-
-def _finite(value: float) -> float | None:
-    """`value` as JSON can hold it."""
-    return value if math.isfinite(value) else None
+def _train(members: Sequence[tuple[Run, gdtuo.Rule, Outcome]], device: str) -> None:
+    runs, rules, outcomes = zip(*members, strict=True)
+    made = [tasks.find(run.task)(run.data, run.seed, device) for run in runs]
+    train(made, rules, runs[0].epochs, outcomes)

@@ -1,4 +1,4 @@
-"""Many runs on an executor: resumable, each recorded as soon as it is done."""
+"""Many runs on an executor, together or alone: resumable, each recorded as soon as it is done."""
 
 import multiprocessing
 import signal
@@ -13,7 +13,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from experiments import ExperimentError, data, provenance, store
-from experiments.run import Record, Run, execute
+from experiments.batches import batches
+from experiments.run import Record, Run, execute_all
 from experiments.study import Cell
 
 
@@ -27,17 +28,19 @@ def sweep(
     path: Path,
     executor: Executor,
     *,
+    members: int = 1,
     device: str = "cpu",
     report: Callable[[Record], object] = lambda record: None,
 ) -> dict[str, Record]:
     """Train the runs that have no result in `path` yet, and return all records by key.
 
-    A rerun is handed over as soon as the run it starts from is done.
+    Reruns are handed over as soon as the runs they start from are done.
 
     Args:
         runs: what is wanted, reruns included with the runs that they start from.
         path: the file of records; this call is its one writer.
         executor: where to train; any of `concurrent.futures`.
+        members: train up to so many runs together, as an ensemble (`experiments.batches`).
         device: what to train on.
         report: called with each new record.
     """
@@ -46,40 +49,42 @@ def sweep(
             tqdm.write(f"{path}: a torn last line ({writer.dropped} bytes) was cut off")
         records = store.read(path)
         missing = todo(runs, records)
-        keys = {run.key for run in missing}
         for name in dict.fromkeys(run.data for run in missing):
             data.load(name)  # an error here comes once, and before any training
         source = provenance.source()
-        waiting: dict[str, list[Run]] = {}
-        futures: dict[Future[Record], Run] = {}
+        waiting = batches(missing, members)
+        pending = {run.key for run in missing}
+        futures: set[Future[list[Record]]] = set()
 
-        def submit(run: Run) -> None:
-            parent = records.get(run.parent) if run.parent else None
-            futures[executor.submit(execute, run, parent, device, source)] = run
+        def submit_ready() -> None:
+            for batch in list(waiting):
+                if pending.isdisjoint(run.parent for run in batch):
+                    waiting.remove(batch)
+                    parents = [records.get(run.parent or "") for run in batch]
+                    futures.add(executor.submit(execute_all, batch, parents, device, source))
 
-        for run in missing:
-            if run.parent in keys:
-                waiting.setdefault(run.parent, []).append(run)
-            else:
-                submit(run)
+        submit_ready()
         while futures:
             for future in wait(futures, return_when=FIRST_COMPLETED).done:
-                run = futures.pop(future)
-                records[run.key] = record = _result(future)
-                writer.append(record)
-                report(record)
-                for child in waiting.pop(run.key, ()):
-                    submit(child)
+                futures.remove(future)
+                found = _result(future)
+                for record in found:  # all, before anything else can break off
+                    writer.append(record)
+                    records[record.key] = record
+                    pending.discard(record.key)
+                for record in found:
+                    report(record)
+                submit_ready()
         return records
 
 
-def _result(future: Future[Record]) -> Record:
+def _result(future: Future[list[Record]]) -> list[Record]:
     try:
         return future.result()
     except BrokenProcessPool as error:
         raise ExperimentError(
             "a worker process died (was it short of memory?). What was recorded is safe; start "
-            "again to go on, with fewer --jobs if need be"
+            "again to go on, with fewer --jobs or --members if need be"
         ) from error
 
 

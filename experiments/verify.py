@@ -1,9 +1,11 @@
 """Train a few recorded runs again and compare.
 
-The rule: where the record was made on the same kind of machine with the same torch, device and
-threads (`experiments.provenance.BITS`), everything must be equal to the bit. Elsewhere the status
-must be, and the metric must lie within the 99 % prediction interval (Student's t) of the recorded
-seeds of its cell, which is never taken to be narrower than half a point either way.
+Each is trained alone. The rule: where the record is that of a run alone, on the same kind of
+machine with the same torch, device and threads (`experiments.provenance.BITS`), everything must be
+equal to the bit. Elsewhere, and where the run was a member of an ensemble, which agrees with one
+alone to rounding only, the status must be equal, and the metric must lie within the 99 % prediction
+interval (Student's t) of the recorded seeds of its cell, which is never taken to be narrower than
+half a point either way.
 """
 
 import math
@@ -103,8 +105,9 @@ def _check(cell: Cell, found: Record, records: dict[str, Record], cells: list[Ce
 
 
 def same_bits(a: Record, b: Record) -> bool:
-    """Whether two records come from the same kind of machine and versions."""
-    return all(a.provenance[name] == b.provenance[name] for name in BITS)
+    """Whether two records are of runs alone, on the same kind of machine and versions."""
+    alone = all(record.provenance.get("ensemble", 1) == 1 for record in (a, b))
+    return alone and all(a.provenance[name] == b.provenance[name] for name in BITS)
 
 
 def difference(found: Record, recorded: Record, seeds: list[Record]) -> str | None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from experiments import ExperimentError, studies
 from experiments.study import RESULTS
-from paper_figures import readme, report, table1
-from paper_figures.results import load
+from paper_figures import figure4a, figure4b, readme, report, table1
+from paper_figures.results import Results, load, look
 
-FIGURES = {"table1": table1}
+FIGURES = {"table1": table1, "figure4a": figure4a, "figure4b": figure4b}
 
 
 def main() -> int:
@@ -19,18 +19,32 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the records")
     options = parser.parse_args()
     try:
-        for name in [options.study] if options.study else FIGURES:
-            results = load(studies.find(name), options.results, options.tier)
+        for name, results in _chosen(options).items():
             FIGURES[name].draw(results, options.results / name)
             print(f"{options.results / name}: {FIGURES[name].caption(results)}")
-        drawn = [(FIGURES[name], load(studies.find(name), options.results)) for name in FIGURES]
-        print(report.write(drawn, options.results))
+        found = {name: look(studies.find(name), options.results) for name in FIGURES}
+        drawn = [(FIGURES[name], results) for name, results in found.items() if results]
+        missing = [studies.find(name) for name, results in found.items() if results is None]
+        for study in missing:
+            print(f"{options.results / study.name}: not yet run")
+        print(report.write(drawn, options.results, missing))
         if options.results == RESULTS:
-            print(readme.write(dict(zip(FIGURES, drawn, strict=True))["table1"][1], RESULTS))
+            print(readme.write(load(studies.find("table1"), RESULTS), RESULTS))
     except ExperimentError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _chosen(options: argparse.Namespace) -> dict[str, Results]:
+    """What to draw: the study that was named, which must have records, or all that have some."""
+    if options.study:
+        study = studies.find(options.study)
+        return {study.name: load(study, options.results, options.tier)}
+    found = {name: look(studies.find(name), options.results, options.tier) for name in FIGURES}
+    if not any(found.values()):
+        load(studies.find(next(iter(FIGURES))), options.results, options.tier)  # says what to do
+    return {name: results for name, results in found.items() if results}
 
 
 if __name__ == "__main__":

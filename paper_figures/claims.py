@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -81,6 +81,33 @@ class Claim:
 def share(holds: Sequence[bool]) -> str:
     """The verdict on a claim that has several parts."""
     return REPRODUCED if all(holds) else PARTLY if any(holds) else NOT
+
+
+def share_of(estimates: Sequence[Estimate], holds: Sequence[bool]) -> str:
+    """`share`, unless an estimate that it rests on is missing."""
+    return MISSING if too_few(estimates) else share(holds)
+
+
+def too_few(estimates: Iterable[Estimate]) -> bool:
+    """Whether one of them has no interval, so that nothing can be said either way."""
+    return any(estimate.n < 2 for estimate in estimates)
+
+
+def least(estimates: Iterable[Estimate]) -> str:
+    """The count of runs of the estimate that has fewest."""
+    return min(estimates, key=lambda e: e.n).count
+
+
+def lines(parts: Iterable[str]) -> str:
+    """Several lines in one cell of a Markdown table."""
+    return "<br>".join(parts)
+
+
+def tested(claim: Claim, data: str) -> Claim:
+    """`claim` as it stands on the data set `data`: another than the paper's tests nothing."""
+    if data == "mnist" or claim.verdict == MISSING:
+        return claim
+    return replace(claim, verdict=NOT_TESTABLE, finding="")
 
 
 def findings(claims: Iterable[Claim]) -> str:

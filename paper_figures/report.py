@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 from experiments.run import Record
+from experiments.study import Study
 from paper_figures.claims import Claim, findings
 from paper_figures.results import Results
 
@@ -13,8 +14,13 @@ HEAD = ("claim", "paper", "ours [95 % interval]", "n", "tier", "verdict")
 MACHINE = ("processor", "vector_unit", "device", "threads", "python", "torch", "gdtuo")
 
 
-def write(drawn: Sequence[tuple[ModuleType, Results]], folder: Path) -> Path:
-    """Write the report of the studies in `drawn` (each its module here and its results)."""
+def write(
+    drawn: Sequence[tuple[ModuleType, Results]], folder: Path, missing: Sequence[Study] = ()
+) -> Path:
+    """Write the report of the studies in `drawn` (each its module here and its results).
+
+    Those in `missing` have no results: the report says so.
+    """
     path = folder / "REPORT.md"
     judged = [(module, results, module.claims(results)) for module, results in drawn]
     verdicts = Counter(claim.verdict for _, _, claims in judged for claim in claims)
@@ -29,6 +35,9 @@ def write(drawn: Sequence[tuple[ModuleType, Results]], folder: Path) -> Path:
     ]
     for module, results, claims in judged:
         parts += _section(module, results, claims)
+    for study in missing:
+        command = f"python -m experiments run {study.name} --tier smoke"
+        parts += [f"## {study.title}", f"Not yet run; `{command}` makes a first set of records."]
     parts.append("## Where the numbers come from")
     parts += [_provenance(results) for _, results in drawn]
     path.write_text("\n\n".join(parts) + "\n")
@@ -62,6 +71,7 @@ def _provenance(results: Results) -> str:
         f"code: {_each(records, _code)}",
         f"machine: {_each(records, _machine)}",
         f"data: {_each(records, _data)}",
+        f"trained: {_each(records, _company)}",
     ]
     return "\n".join(f"- {line}" for line in lines)
 
@@ -83,6 +93,11 @@ def _code(record: Record) -> str:
 
 def _data(record: Record) -> str:
     return f"{record.run.data}, fingerprint {record.provenance['data']}"
+
+
+def _company(record: Record) -> str:
+    members = record.provenance.get("ensemble", 1)
+    return "alone" if members == 1 else f"in ensembles of {members}"
 
 
 def _machine(record: Record) -> str:

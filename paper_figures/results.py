@@ -40,12 +40,17 @@ class Results:
         return [record for cell in self.records.values() for record in cell.values()]
 
 
-def load(study: Study, results: Path, tier: str | None = None) -> Results:
-    """The results of `tier`, or of the fullest tier that has records.
+def caption(results: Results) -> str:
+    """What is shown: tier, data, seeds and gaps."""
+    done, planned = sum(map(len, results.records.values())), sum(results.planned.values())
+    seeds = results.study.tier(results.tier).seeds
+    gaps = f", {done} of {planned} runs" if done < planned else ""
+    note = "MNIST" if results.data == "mnist" else f"{results.data}, which are not the paper's data"
+    return f"Tier {results.tier}: {note}; {seeds} seeds{gaps}."
 
-    Raises:
-        ExperimentError: there are none.
-    """
+
+def look(study: Study, results: Path, tier: str | None = None) -> Results | None:
+    """The results of `tier`, or of the fullest tier that has records; None if there are none."""
     for name in [tier] if tier else reversed(study.tiers):
         cells = study.select(name)
         known = store.read(study.path(name, results))
@@ -58,7 +63,19 @@ def load(study: Study, results: Path, tier: str | None = None) -> Results:
                 records[cell.name][cell.run.seed] = record
         if any(records.values()):
             return Results(study, name, records, planned)
-    raise ExperimentError(
-        f"{results / study.name} has no records{f' of tier {tier}' if tier else ''}; "
-        f"make them with python -m experiments run {study.name} --tier {tier or 'smoke'}"
-    )
+    return None
+
+
+def load(study: Study, results: Path, tier: str | None = None) -> Results:
+    """The same, where there must be some.
+
+    Raises:
+        ExperimentError: there are none.
+    """
+    found = look(study, results, tier)
+    if found is None:
+        raise ExperimentError(
+            f"{results / study.name} has no records{f' of tier {tier}' if tier else ''}; "
+            f"make them with python -m experiments run {study.name} --tier {tier or 'smoke'}"
+        )
+    return found

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 
 from paper_figures.claims import Claim, findings
 from paper_figures.results import Results
+from paper_figures.results import caption as caption
 from paper_figures.style import PALETTE, figure
 from paper_figures.table1_claims import (
     FAMILIES,
@@ -59,15 +60,6 @@ def table(results: Results) -> str:
         f"The rules of the verdicts, written before these results were seen:\n\n{RULES}",
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
-
-
-def caption(results: Results) -> str:
-    """What is shown: tier, data, seeds and gaps."""
-    done, planned = sum(map(len, results.records.values())), sum(results.planned.values())
-    seeds = results.study.tier(results.tier).seeds
-    gaps = f", {done} of {planned} runs" if done < planned else ""
-    note = "MNIST" if results.data == "mnist" else f"{results.data}, which are not the paper's data"
-    return f"Tier {results.tier}: {note}; {seeds} seeds{gaps}."
 
 
 def _line(results: Results, claim: Claim) -> list[str]:

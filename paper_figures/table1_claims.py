@@ -1,8 +1,8 @@
 """What the paper says in Table 1 and about it, and how far our runs bear it out."""
 
 import statistics
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -10,14 +10,18 @@ from experiments.run import Record
 from paper_figures.claims import (
     MISSING,
     NOT,
-    NOT_TESTABLE,
     PARTLY,
     REPRODUCED,
     Claim,
     Estimate,
     estimate,
+    least,
+    lines,
     paired,
     share,
+    share_of,
+    tested,
+    too_few,
 )
 from paper_figures.results import Results
 
@@ -112,20 +116,14 @@ def better(results: Results, name: str, than: str) -> Estimate:
 
 def judge_rows(results: Results) -> list[Claim]:
     """The claim of each row of the table, judged."""
-    return [_testable(results, _row(results, row)) for row in PAPER]
+    return [tested(_row(results, row), results.data) for row in PAPER]
 
 
 def claims(results: Results) -> list[Claim]:
     """Every claim of Table 1 and of the text about it, judged."""
     found = [_all_better(results, name, again) for again in (False, True) for name in FAMILIES]
     found += [_adam(results), _beta1(results), _gamma(results), _adagrad(results)]
-    return judge_rows(results) + [_testable(results, claim) for claim in found]
-
-
-def _testable(results: Results, claim: Claim) -> Claim:
-    if results.data == "mnist" or claim.verdict == MISSING:
-        return claim
-    return replace(claim, verdict=NOT_TESTABLE, finding="")
+    return judge_rows(results) + [tested(claim, results.data) for claim in found]
 
 
 def _row(results: Results, row: str) -> Claim:
@@ -157,11 +155,7 @@ def _row(results: Results, row: str) -> Claim:
     if diverged:
         findings.append(f"{diverged} reruns diverged.")
     finding = " ".join(filter(None, findings))
-    return Claim(f"`{row}`", _lines(printed), _lines(ours), first.count, verdict, finding)
-
-
-def _lines(parts: Iterable[str]) -> str:
-    return "<br>".join(parts)
+    return Claim(f"`{row}`", lines(printed), lines(ours), first.count, verdict, finding)
 
 
 def _judge_error(ours: Estimate, paper: float) -> str:
@@ -218,12 +212,12 @@ def _all_better(results: Results, baseline: str, again: bool) -> Claim:
     base = PAPER[baseline].error[0]
     return Claim(
         f"{baseline}: {what} gives a lower test error than the initial hyperparameters",
-        _lines(
+        lines(
             f"`{row}` by {base - number[0]:.2f}" for row, number in zip(rows, printed, strict=True)
         ),
-        _lines(f"`{row}` by {gain.text()}" for row, gain in zip(rows, gains, strict=True)),
-        _least(gains),
-        _share(gains, [gain.low > 0 for gain in gains]),
+        lines(f"`{row}` by {gain.text()}" for row, gain in zip(rows, gains, strict=True)),
+        least(gains),
+        share_of(gains, [gain.low > 0 for gain in gains]),
         _exceptions(rows, gains),
     )
 
@@ -231,19 +225,6 @@ def _all_better(results: Results, baseline: str, again: bool) -> Claim:
 def _exceptions(rows: list[str], gains: list[Estimate]) -> str:
     lost = [row for row, gain in zip(rows, gains, strict=True) if gain.n > 1 and not gain.low > 0]
     return f"Not shown for {', '.join(f'`{row}`' for row in lost)}." if lost else ""
-
-
-def _least(estimates: list[Estimate]) -> str:
-    return min(estimates, key=lambda e: e.n).count
-
-
-def _too_few(estimates: list[Estimate]) -> bool:
-    """Whether one of them has no interval, so that nothing can be said either way."""
-    return any(estimate.n < 2 for estimate in estimates)
-
-
-def _share(estimates: list[Estimate], holds: list[bool]) -> str:
-    return MISSING if _too_few(estimates) else share(holds)
 
 
 def _adam(results: Results) -> Claim:
@@ -259,12 +240,12 @@ def _adam(results: Results) -> Claim:
     return Claim(
         "Adam: the step size rises from 0.001, beta1 falls slightly from 0.9 (to between 0.85 and "
         "0.8995), beta2 stays at 0.999",
-        _lines(
+        lines(
             f"`{row}`: {', '.join(f'{v:.4f}' for v in PAPER[row].learned.values())}" for row in rows
         ),
-        _lines(ours),
-        _least(estimates),
-        _share(estimates, holds),
+        lines(ours),
+        least(estimates),
+        share_of(estimates, holds),
     )
 
 
@@ -275,10 +256,10 @@ def _beta1(results: Results) -> Claim:
     verdict = share([helps, exception]) if helps else NOT
     return Claim(
         "Learning Adam's betas beside its step size lowers the error slightly, except under Adam",
-        _lines(f"under `{top}` by {a - b:.2f}" for top, (a, b) in pairs.items()),
-        _lines(f"under `{top}` by {g.text()}" for top, g in zip(pairs, gains, strict=True)),
-        _least(gains),
-        MISSING if _too_few(gains) else verdict,
+        lines(f"under `{top}` by {a - b:.2f}" for top, (a, b) in pairs.items()),
+        lines(f"under `{top}` by {g.text()}" for top, g in zip(pairs, gains, strict=True)),
+        least(gains),
+        MISSING if too_few(gains) else verdict,
     )
 
 
@@ -287,10 +268,10 @@ def _gamma(results: Results) -> Claim:
     gains = [better(results, f"RMSProp^{{lr,gamma}} / {t}", f"RMSProp^lr / {t}") for t in pairs]
     return Claim(
         "Learning RMSProp's gamma beside its step size lowers the error",
-        _lines(f"under `{top}` by {a - b:.2f}" for top, (a, b) in pairs.items()),
-        _lines(f"under `{top}` by {g.text()}" for top, g in zip(pairs, gains, strict=True)),
-        _least(gains),
-        _share(gains, [gain.low > 0 for gain in gains]),
+        lines(f"under `{top}` by {a - b:.2f}" for top, (a, b) in pairs.items()),
+        lines(f"under `{top}` by {g.text()}" for top, g in zip(pairs, gains, strict=True)),
+        least(gains),
+        share_of(gains, [gain.low > 0 for gain in gains]),
     )
 
 
@@ -311,6 +292,6 @@ def _adagrad(results: Results) -> Claim:
         f"{PAPER[row].learned['lr']:.4f}",
         final.text(4),
         final.count,
-        MISSING if _too_few([final]) else verdict,
+        MISSING if too_few([final]) else verdict,
         f"It rises in each third in {rising} of {final.n} runs.",
     )

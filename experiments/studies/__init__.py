@@ -1,10 +1,12 @@
 """The studies. A new one is a module beside these and an entry in `STUDIES`."""
 
 from experiments import ExperimentError
-from experiments.studies import table1
+from experiments.studies import figure4a, figure4b, table1
 from experiments.study import Study
 
-STUDIES: dict[str, Study] = {study.name: study for study in (table1.STUDY,)}
+STUDIES: dict[str, Study] = {
+    study.name: study for study in (table1.STUDY, figure4a.STUDY, figure4b.STUDY)
+}
 
 
 def find(name: str) -> Study:

@@ -2,6 +2,7 @@
 
 from experiments import ExperimentError
 from experiments.tasks.mlp import Mlp
+from experiments.tasks.task import StackableTask as StackableTask
 from experiments.tasks.task import Task as Task
 
 TASKS: dict[str, type[Task]] = {"mlp": Mlp}

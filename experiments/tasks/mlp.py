@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from experiments import data as datasets
-from experiments.tasks.task import Task
+from experiments.tasks.task import StackableTask
 
 HIDDEN = 128
 CLASSES = 10
 BATCH = 256
 
 
-class Mlp(Task):
+class Mlp(StackableTask):
     """A perceptron with one hidden layer that classifies images; the metric is in percent.
 
     The published model squashes its outputs by tanh too, before the softmax. It matters: without
@@ -39,14 +39,15 @@ class Mlp(Task):
                 nn.LogSoftmax(dim=1),
             ).to(device)
 
-    def losses(self) -> Iterator[Tensor]:
-        inputs, targets = self.data.train_inputs, self.data.train_targets
+    def batches(self) -> Iterator[Tensor]:
+        targets = self.data.train_targets
         order = torch.randperm(len(targets), generator=self.order).to(targets.device)
-        for batch in order.split(BATCH):
-            yield nn.functional.nll_loss(self.model(inputs[batch]), targets[batch])
+        return iter(order.split(BATCH))
 
-    @torch.no_grad()
-    def evaluate(self) -> float:
-        predicted = self.model(self.data.test_inputs).argmax(dim=1)
-        wrong = int((predicted != self.data.test_targets).sum())
-        return 100 * wrong / len(predicted)
+    @staticmethod
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.nll_loss(outputs, targets)
+
+    def score(self, outputs: Tensor) -> float:
+        wrong = int((outputs.argmax(dim=1) != self.data.test_targets).sum())
+        return 100 * wrong / len(outputs)

@@ -4,7 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
+
+from experiments.data import Dataset
 
 
 class Task(ABC):
@@ -38,3 +41,47 @@ class Task(ABC):
     @abstractmethod
     def evaluate(self) -> float:
         """The metric on the test set; the lower the better."""
+
+
+class StackableTask(Task):
+    """A task whose runs can be trained together, as a `gdtuo.Ensemble`.
+
+    Its model is one that `torch.vmap` can batch, and a batch is a choice of images or the like
+    from a data set that all runs share. A run alone and a member of an ensemble differ in nothing
+    but who calls what is declared here.
+
+    Attributes:
+        data: the data set.
+    """
+
+    data: Dataset
+
+    @abstractmethod
+    def batches(self) -> Iterator[Tensor]:
+        """One epoch: the indices of each batch among the training examples."""
+
+    @staticmethod
+    @abstractmethod
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of a batch, of shape ()."""
+
+    @abstractmethod
+    def score(self, outputs: Tensor) -> float:
+        """The metric, from the outputs for the whole test set."""
+
+    def examples(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """The training inputs and targets at `indices`, in whatever shape those are."""
+        return self.data.train_inputs[indices], self.data.train_targets[indices]
+
+    @property
+    def test_inputs(self) -> Tensor:
+        return self.data.test_inputs
+
+    def losses(self) -> Iterator[Tensor]:
+        for indices in self.batches():
+            inputs, targets = self.examples(indices)
+            yield self.loss(self.model(inputs), targets)
+
+    @torch.no_grad()
+    def evaluate(self) -> float:
+        return self.score(self.model(self.test_inputs))

@@ -3,9 +3,11 @@
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from experiments import cli
 from experiments.cli import main
 
 CELLS = ["table1", "--tier", "smoke", "--only", "Adam*", "--seeds", "1"]
@@ -72,6 +74,32 @@ def test_a_dry_run_and_a_limit(tmp_path, capsys):
 def test_mistakes_are_named(arguments, message, capsys):
     assert main(arguments) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    monkeypatch.setattr(cli, "processes", lambda jobs: ThreadPoolExecutor(1))
+
+
+def test_verify_is_of_all_studies_that_have_records(in_this_process, tmp_path, capsys):
+    results = ["--results", str(tmp_path)]
+    for study, cell in {"table1": "Adam", "figure4b": "height 1, lr 1"}.items():
+        chosen = ["--tier", "smoke", "--only", cell, "--seeds", "2"]
+        assert main(["run", study, *chosen, *results]) == 0
+    assert "2 done" in capsys.readouterr().out
+    assert main(["verify", "--sample", "1", *results]) == 0
+    out = capsys.readouterr().out
+    # Both were trained as an ensemble of two.
+    assert "Training 1 runs of table1" in out
+    assert "Training 1 runs of figure4b" in out
+    assert out.count("equal within the spread of the seeds") == 2
+
+
+def test_with_one_member_each_is_trained_alone(in_this_process, tmp_path, capsys):
+    cell = ["table1", "--tier", "smoke", "--only", "Adam", "--results", str(tmp_path)]
+    assert main(["run", *cell, "--members", "1"]) == 0
+    assert main(["verify", "--sample", "1", "--results", str(tmp_path)]) == 0
+    assert "equal to the bit" in capsys.readouterr().out
 
 
 def test_list(capsys):

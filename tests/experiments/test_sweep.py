@@ -4,9 +4,11 @@ from typing import ClassVar
 
 import pytest
 
-from experiments import ExperimentError, sweep
-from experiments.run import rerun
+from experiments import ExperimentError, sweep, tasks
+from experiments.batches import batches
+from experiments.run import Run, rerun
 from experiments.store import read
+from experiments.tasks import Task
 
 
 @pytest.fixture
@@ -22,14 +24,17 @@ def trained(monkeypatch, make_record):
 
     class Trained(list):
         statuses: ClassVar[dict[int, str]] = {}
+        batches: ClassVar[list[list[Run]]] = []
 
-        def execute(self, run, parent, device, source):
-            self.append(run)
-            assert (parent.key if parent else None) == run.parent
-            return make_record(run, status=self.statuses.get(run.seed, "ok"))
+        def execute_all(self, runs, parents, device, source):
+            self.extend(runs)
+            self.batches.append(runs)
+            assert [parent and parent.key for parent in parents] == [run.parent for run in runs]
+            return [make_record(run, status=self.statuses.get(run.seed, "ok")) for run in runs]
 
     trained = Trained()
-    monkeypatch.setattr(sweep, "execute", trained.execute)
+    trained.batches.clear()
+    monkeypatch.setattr(sweep, "execute_all", trained.execute_all)
     return trained
 
 
@@ -88,3 +93,58 @@ def test_data_that_are_not_to_be_had_stop_a_sweep_before_it_starts(run, path, tr
         train([dataclasses.replace(run, data="nowhere")], path)
     assert not trained
     assert read(path) == {}
+
+
+def test_batches_are_of_one_kind_and_about_equal(run):
+    seeds = [dataclasses.replace(run, seed=seed) for seed in range(5)]
+    assert list(map(len, batches(seeds, 16))) == [5]
+    assert list(map(len, batches(seeds, 4))) == [2, 3]
+    assert list(map(len, batches(seeds, 1))) == [1] * 5
+    others = [
+        dataclasses.replace(run, tower=tower)
+        for tower in (
+            "SGD(0.5) / SGD",  # values alone: with the first ones
+            "SGD / SGD / SGD",
+            "SGD(momentum=0.9) / SGD",
+            "SGD(coordinates={lr: log}) / SGD",
+            "Adam / SGD",
+            "Adam^lr / SGD",
+            "Adam(eps=1e-4) / SGD",
+            "Muon / SGD",
+        )
+    ]
+    longer = dataclasses.replace(run, epochs=2)
+    found = batches([*seeds, *others, longer, rerun(run), rerun(others[1])], 16)
+    assert found[0] == [*seeds, others[0]]
+    # The reruns are of plain SGD both, whatever they learned.
+    assert list(map(len, found)) == [6, 1, 1, 1, 1, 1, 1, 1, 1, 2]
+
+
+def test_what_cannot_be_stacked_is_alone(run, monkeypatch):
+    class Other(Task):
+        version = 1
+        metric = "m"
+
+    monkeypatch.setitem(tasks.TASKS, "other", Other)
+    runs = [dataclasses.replace(run, task="other", seed=seed) for seed in range(3)]
+    assert list(map(len, batches(runs, 16))) == [1, 1, 1]
+
+
+def test_reruns_wait_for_all_their_parents(runs, path, trained):
+    train(runs[::-1], path, members=2)
+    sizes = [(len(batch), batch[0].parent is None) for batch in trained.batches]
+    assert sorted(sizes) == [(1, False), (1, True), (2, False), (2, True)]
+    assert all(trained.index(run) < trained.index(rerun(run)) for run in runs[:3])
+
+
+def test_an_interrupt_between_batches_keeps_whole_batches(runs, path, trained):
+    def interrupt(record):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(runs[:3], path, members=2, report=interrupt)
+    done = read(path)
+    assert done.keys() == {run.key for run in trained.batches[0]}
+    trained.clear()
+    assert train(runs, path, members=2).keys() == {run.key for run in runs}
+    assert {run.key for run in trained}.isdisjoint(done)

@@ -97,3 +97,11 @@ def test_a_record_that_was_tampered_with_is_caught(executor, tmp_path, capsys, m
     out = capsys.readouterr().out
     assert "Adam / SGD(1e-05), seed 0: not equal to the bit: final" in out
     assert "1 of 2 agree" in out
+
+
+def test_a_member_of_an_ensemble_is_compared_as_on_another_machine(seeds):
+    member = dataclasses.replace(seeds[0], provenance=seeds[0].provenance | {"ensemble": 16})
+    assert difference(error(seeds[0], 5.5), member, seeds) is None
+    assert "the seeds allow" in difference(error(seeds[0], 9.9), member, seeds)
+    lost = dataclasses.replace(seeds[0], status="diverged", final=None)
+    assert "recorded ok" in difference(lost, member, seeds)

@@ -1,0 +1,53 @@
+"""Which runs are trained together, as one ensemble."""
+
+from collections.abc import Hashable, Sequence
+from itertools import pairwise
+
+import gdtuo
+from experiments import tasks
+from experiments.run import Run
+from experiments.tasks import StackableTask
+
+MEMBERS = 16  # more save no time on a processor, and an interrupt loses more
+
+
+def batches(runs: Sequence[Run], members: int = MEMBERS) -> list[list[Run]]:
+    """`runs` in batches of at most `members`, each of which can be trained as one ensemble.
+
+    Runs share a batch if they differ in seed and in the values of hyperparameters alone; those of
+    a task that can't be stacked are by themselves. Batches of one kind are as equal in size as can
+    be, since no executor can split one.
+    """
+    kinds: dict[Hashable, list[Run]] = {}
+    for run in runs:
+        kinds.setdefault(_kind(run), []).append(run)
+    return [batch for kind in kinds.values() for batch in _split(kind, members)]
+
+
+def _split(runs: list[Run], members: int) -> list[list[Run]]:
+    count = -(-len(runs) // members)
+    ends = [len(runs) * i // count for i in range(count + 1)]
+    return [runs[start:end] for start, end in pairwise(ends)]
+
+
+def _kind(run: Run) -> Hashable:
+    """What the runs of an ensemble have in common."""
+    rule = gdtuo.parse(run.tower)
+    if not issubclass(tasks.find(run.task), StackableTask) or not rule.elementwise:
+        return run
+    structure = tuple(map(_structure, rule.levels))
+    return run.task, run.data, run.epochs, run.parent is None, structure
+
+
+def _structure(level: gdtuo.Rule) -> Hashable:
+    """All of a level but the values at which its hyperparameters start."""
+    constants = [name for name in level.specs if name not in level.hyperparameters]
+    return (
+        type(level),
+        level.learned,
+        tuple(level.lr_by_name or ()),
+        tuple(getattr(level, name) for name in constants),
+        tuple(name for name, spec in level.specs.items() if spec.optional and level.uses(name)),
+        level.coordinates,
+        level.bounds,
+    )

@@ -1,0 +1,153 @@
+"""Figs. 4a and 4b, drawn: test error by first step size, a line a height, and the widths."""
+
+import math
+from pathlib import Path
+
+import matplotlib.ticker
+from matplotlib.axes import Axes
+
+from experiments.studies.tower_sweeps import HEIGHTS, STEP_SIZES
+from paper_figures.claims import estimate, findings
+from paper_figures.results import Results, caption
+from paper_figures.style import PALETTE, figure
+from paper_figures.tower_sweeps_claims import (
+    RULES,
+    Line,
+    Lines,
+    diverged,
+    judge,
+    paper_width,
+    point,
+    width,
+    widths,
+)
+
+MARKERS = ("o", "s", "^", "D")
+TICKS = (2, 3, 5, 10, 20, 30, 50, 90)
+
+
+def draw(results: Results, folder: Path, paper: Lines) -> list[Path]:
+    """Write the figure and its numbers into `folder`, named after the tier; returns the figure."""
+    path = folder / results.tier
+    with figure(path, (9, 4.4)) as canvas:
+        canvas.suptitle(f"{results.study.title}\n{caption(results)}")
+        left, right = canvas.subplots(1, 2, width_ratios=(3, 1))
+        for height in HEIGHTS:
+            _draw_line(left, results, height, paper[height])
+        _finish(left)
+        _draw_widths(right, results, paper)
+        canvas.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    path.with_suffix(".md").write_text(table(results, paper))
+    return [path.with_suffix(".svg")]
+
+
+def table(results: Results, paper: Lines) -> str:
+    """The figure's numbers in Markdown, with what there is to say about them."""
+    heights = [f"height {height}" for height in HEIGHTS]
+    parts = [
+        f"# {results.study.title}",
+        caption(results),
+        _rows(["first step size", *heights], [_at(results, lr, paper) for lr in STEP_SIZES]),
+        "Test error in percent: mean over the seeds with its 95 % bootstrap interval; in "
+        "parentheses the paper's, read off its figure.",
+        _rows(["", *heights], _summary(results, paper)),
+        "Width: how many of the step sizes, a decade apart, end within 10 % of the least error at "
+        "that height. It tells nothing of how low that error is.",
+        findings(judge(results, paper)),
+        f"![Test errors and widths]({results.tier}.svg)",
+        f"The rules of the verdicts, written before these results were seen:\n\n{RULES}",
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _rows(head: list[str], body: list[list[str]]) -> str:
+    rows = [head, ["---"] * len(head), *body]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _at(results: Results, lr: float, paper: Lines) -> list[str]:
+    cells = []
+    for height in HEIGHTS:
+        lost = diverged(results, height, lr)
+        printed = f" ({paper[height][lr]:.1f})" if lr in paper[height] else ""
+        note = f", {lost} diverged" if lost else ""
+        cells.append(f"{point(results, height, lr).text(1)}{printed}{note}")
+    return [f"{lr:g}", *cells]
+
+
+def _summary(results: Results, paper: Lines) -> list[list[str]]:
+    of = min(results.planned.values())
+    ours = [estimate(widths(results, h).values(), of).text(1) for h in HEIGHTS]
+    printed = [paper_width(paper[h]) for h in HEIGHTS]
+    means = [{lr: point(results, h, lr).mean for lr in STEP_SIZES} for h in HEIGHTS]
+    return [
+        ["width in decades", *(f"{o} ({p})" for o, p in zip(ours, printed, strict=True))],
+        ["width of the mean line", *(str(width(line)) for line in means)],
+        ["least mean error %", *(f"{_best(line):.2f}" for line in means)],
+    ]
+
+
+def _best(line: Line) -> float:
+    return min((error for error in line.values() if not math.isnan(error)), default=math.nan)
+
+
+def _draw_line(axes: Axes, results: Results, height: int, paper: Line) -> None:
+    color, marker = PALETTE[height], MARKERS[height]
+    ours = {lr: point(results, height, lr) for lr in STEP_SIZES}
+    # Side by side, or lines that agree would hide one another.
+    shift = 10 ** (0.07 * (height - 1.5))
+    xs = [lr * shift for lr in STEP_SIZES]
+    means = [each.mean for each in ours.values()]
+    off = [
+        [max(each.mean - each.low, 0) if each.n > 1 else 0 for each in ours.values()],
+        [max(each.high - each.mean, 0) if each.n > 1 else 0 for each in ours.values()],
+    ]
+    axes.errorbar(
+        xs, means, yerr=off, color=color, marker=marker, markersize=4, linewidth=1.2, capsize=2,
+        label=f"height {height}, ours: mean, 95 % interval",
+    )  # fmt: skip
+    axes.plot(
+        [lr * shift for lr in paper], list(paper.values()), marker, color=color, markersize=7,
+        markerfacecolor="none", alpha=0.7, label=f"height {height}, paper (read off)",
+    )  # fmt: skip
+    for lr, x in zip(STEP_SIZES, xs, strict=True):
+        if lost := diverged(results, height, lr):
+            axes.plot(x, 1, "x", color=color, transform=axes.get_xaxis_transform(), clip_on=False)
+            axes.annotate(
+                str(lost), (x, 1), xycoords=axes.get_xaxis_transform(), xytext=(0, 4),
+                textcoords="offset points", ha="center", fontsize="x-small", color=color,
+            )  # fmt: skip
+
+
+def _finish(axes: Axes) -> None:
+    axes.plot([], [], "x", color="black", label="diverged, with the number of runs")
+    axes.set_xscale("log")
+    axes.set_xticks(STEP_SIZES, [f"{math.log10(lr):.0f}" for lr in STEP_SIZES])
+    axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+    axes.set_xlabel("log10 of the bottom level's first step size")
+    axes.set_yscale("log")
+    axes.set_ylim(top=100)
+    axes.yaxis.set_major_locator(matplotlib.ticker.FixedLocator(TICKS))
+    axes.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_ylabel("test error (%)")
+
+
+def _draw_widths(axes: Axes, results: Results, paper: Lines) -> None:
+    of = min(results.planned.values())
+    for height in HEIGHTS:
+        color, marker = PALETTE[height], MARKERS[height]
+        found = list(widths(results, height).values())
+        ours = estimate(found, of)
+        axes.plot([height] * len(found), found, marker, color=color, alpha=0.35, markersize=4)
+        axes.plot([height - 0.2, height + 0.2], [ours.mean] * 2, color=color, linewidth=2)
+        if len(paper[height]) == len(STEP_SIZES):
+            axes.plot(
+                height + 0.3, width(paper[height]), marker, color=color, markersize=7,
+                markerfacecolor="none", alpha=0.7,
+            )  # fmt: skip
+    axes.set_title("within 10 % of the best:\neach seed, mean, paper (open)", size="small")
+    axes.set_xticks(HEIGHTS)
+    axes.set_xlabel("height")
+    axes.set_ylabel("width (decades)")
+    axes.set_ylim(0, len(STEP_SIZES))

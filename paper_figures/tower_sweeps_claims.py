@@ -1,0 +1,193 @@
+"""What Figs. 4a and 4b say of towers by first step size, and how far our runs bear it out."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from statistics import mean
+
+from experiments.run import Record
+from experiments.studies.tower_sweeps import HEIGHTS, STEP_SIZES, name
+from paper_figures.claims import (
+    MISSING,
+    NOT,
+    PARTLY,
+    REPRODUCED,
+    Claim,
+    Estimate,
+    estimate,
+    least,
+    lines,
+    paired,
+    share_of,
+    tested,
+)
+from paper_figures.results import Results
+
+RULES = """\
+- The paper prints no numbers for this figure; its values are read off it. A point agrees if our
+  mean is within 1 point of the paper's, or within a quarter of it. A line is `reproduced` if four
+  fifths of the points that can be read agree, `partly` if half do.
+- A run that diverged counts with an error of 90 %, that of a guess among ten classes.
+- Too small a step size is one from 1e-8 to 1e-4. A level more helps there if the 95 % bootstrap
+  interval of what it takes off the mean error over these five, paired by seed, lies above 0.
+- The width at a height is the number of step sizes, tried a decade apart, that end within 10 % of
+  the least error at that height; each stands for a decade. A level more widens the set if the 95 %
+  interval of the difference of the widths, paired by seed, lies above 0.
+- A step size fails at a height if the mean error is above 20 %.
+- A claim about several heights is `reproduced` if it holds for all of them, `partly` for some.
+- Numbers from another data set than the paper's are `not testable`."""
+
+GUESS = 90.0
+FAILS = 20.0
+WITHIN = 1.1
+SMALL = STEP_SIZES[:5]
+LARGEST = STEP_SIZES[-1]
+
+Line = dict[float, float]  # test errors in percent by first step size
+Lines = Mapping[int, Line]  # by height
+
+
+def by_step_size(*errors: float | None) -> Line:
+    """A line of the paper's figure; None where it can't be read."""
+    pairs = zip(STEP_SIZES, errors, strict=True)
+    return {lr: error for lr, error in pairs if error is not None}
+
+
+def judge(results: Results, paper: Lines) -> list[Claim]:
+    """Every claim about the figure whose values in the paper are `paper`."""
+    found = [_line(results, height, paper[height]) for height in HEIGHTS]
+    found += [_small(results, paper), _wider(results, paper), _large(results, paper)]
+    return [tested(claim, results.data) for claim in found]
+
+
+def error(record: Record) -> float:
+    return float(record.final["test_error"]) if record.final else GUESS
+
+
+def errors(results: Results, height: int, lr: float) -> dict[int, float]:
+    """The errors at one point of the figure, by seed, those of diverged runs included."""
+    records = results.records[name(height, lr)]
+    return {seed: error(record) for seed, record in sorted(records.items())}
+
+
+def point(results: Results, height: int, lr: float) -> Estimate:
+    planned = results.planned[name(height, lr)]
+    return estimate(errors(results, height, lr).values(), planned)
+
+
+def diverged(results: Results, height: int, lr: float) -> int:
+    """How many of the runs at one point diverged."""
+    return sum(r.status == "diverged" for r in results.records[name(height, lr)].values())
+
+
+def width(line: Line) -> int:
+    """The decades of first step sizes whose error is within 10 % of the line's least."""
+    return sum(error <= WITHIN * min(line.values()) for error in line.values())
+
+
+def widths(results: Results, height: int) -> dict[int, float]:
+    """`width` by seed, of those that have the whole line."""
+    return {seed: width(line) for seed, line in _whole_lines(results, height).items()}
+
+
+def paper_width(line: Line) -> str:
+    """The paper's, where its line can be read whole."""
+    return str(width(line)) if len(line) == len(STEP_SIZES) else "-"
+
+
+def _whole_lines(results: Results, height: int) -> dict[int, Line]:
+    points = {lr: errors(results, height, lr) for lr in STEP_SIZES}
+    seeds = set.intersection(*(set(by_seed) for by_seed in points.values()))
+    return {s: {lr: by_seed[s] for lr, by_seed in points.items()} for s in sorted(seeds)}
+
+
+def _planned(results: Results) -> int:
+    return min(results.planned.values())
+
+
+def _line(results: Results, height: int, paper: Line) -> Claim:
+    ours = {lr: point(results, height, lr) for lr in paper}
+    missing = any(o.n == 0 for o in ours.values())
+    off = [lr for lr, o in ours.items() if abs(o.mean - paper[lr]) > max(1, paper[lr] / 4)]
+    agree = 1 - len(off) / len(paper)
+    verdict = REPRODUCED if agree >= 0.8 else PARTLY if agree >= 0.5 else NOT
+    lost = sum(diverged(results, height, lr) for lr in STEP_SIZES)
+    finding = []
+    if off:
+        finding.append(
+            "Away from the paper's: "
+            + ", ".join(f"{ours[lr].mean:.1f} and not {paper[lr]:.1f} at {lr:g}" for lr in off)
+            + "."
+        )
+    if lost:
+        finding.append(f"{lost} runs diverged.")
+    return Claim(
+        f"Height {height}: test error by first step size",
+        lines(f"{lr:g}: {value:.1f} %" for lr, value in paper.items()),
+        lines(f"{lr:g}: {o.text(1, ' %')}" for lr, o in ours.items()),
+        least(ours.values()),
+        MISSING if missing else verdict,
+        "" if missing else " ".join(finding),
+    )
+
+
+def _small(results: Results, paper: Lines) -> Claim:
+    means = {
+        h: {s: mean(line[lr] for lr in SMALL) for s, line in _whole_lines(results, h).items()}
+        for h in HEIGHTS
+    }
+    of = _planned(results)
+    gains = [paired(means[h - 1], means[h], of) for h in HEIGHTS[1:]]
+    printed = {h: [line[lr] for lr in SMALL if lr in line] for h, line in paper.items()}
+    lacking = [h for h, gain in zip(HEIGHTS[1:], gains, strict=True) if not gain.low > 0]
+    return Claim(
+        "From too small a step size (1e-8 to 1e-4), each level more lowers the error",
+        lines(
+            f"height {h}: {mean(values):.1f} %"
+            for h, values in printed.items()
+            if len(values) == len(SMALL)
+        ),
+        lines(
+            [f"height {h}: {estimate(means[h].values(), of).text(1, ' %')}" for h in HEIGHTS]
+            + [f"level {h} takes off {g.text(2)}" for h, g in enumerate(gains, 1)]
+        ),
+        least(gains),
+        share_of(gains, [gain.low > 0 for gain in gains]),
+        f"Not shown for level {', '.join(map(str, lacking))}." if lacking else "",
+    )
+
+
+def _wider(results: Results, paper: Lines) -> Claim:
+    of = _planned(results)
+    found = {h: widths(results, h) for h in HEIGHTS}
+    gains = [paired(found[h], found[h - 1], of) for h in HEIGHTS[1:]]
+    printed = [int(paper_width(line)) for line in paper.values() if len(line) == len(STEP_SIZES)]
+    grows = all(a < b for a, b in pairwise(printed))
+    return Claim(
+        "Taller towers are less sensitive: the set of first step sizes that end within 10 % of the "
+        "best is wider, the taller the tower",
+        lines(f"height {h}: {paper_width(line)}" for h, line in paper.items()),
+        lines(
+            [f"height {h}: {estimate(found[h].values(), of).text(1)}" for h in HEIGHTS]
+            + [f"level {h} adds {g.text(1)}" for h, g in enumerate(gains, 1)]
+        ),
+        least(gains),
+        share_of(gains, [gain.low > 0 for gain in gains]),
+        "" if grows else "The widths of the paper's own lines, read off, do not grow either.",
+    )
+
+
+def _large(results: Results, paper: Lines) -> Claim:
+    ours = [point(results, height, LARGEST) for height in HEIGHTS]
+    below = STEP_SIZES[-2]
+    before = [point(results, height, below).mean for height in HEIGHTS]
+    lost = sum(diverged(results, height, LARGEST) for height in HEIGHTS)
+    return Claim(
+        f"A far too large step size ({LARGEST:g}) still fails at every height",
+        lines(f"height {h}: {line[LARGEST]:.1f} %" for h, line in paper.items()),
+        lines(f"height {h}: {o.text(1, ' %')}" for h, o in zip(HEIGHTS, ours, strict=True)),
+        least(ours),
+        share_of(ours, [o.mean > FAILS for o in ours]),
+        f"{lost} of these runs diverged. At {below:g} the errors by height are "
+        + ", ".join(f"{value:.1f}" for value in before)
+        + f" %: {sum(value > FAILS for value in before)} of {len(before)} fail there.",
+    )

@@ -1,0 +1,124 @@
+import dataclasses
+
+import pytest
+
+import gdtuo
+from experiments.store import Writer
+from experiments.studies import find
+from experiments.studies.tower_sweeps import STEP_SIZES, name
+from paper_figures import __main__ as command
+from paper_figures import figure4a, figure4b
+from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED
+from paper_figures.results import load
+from paper_figures.tower_sweeps import table
+from paper_figures.tower_sweeps_claims import by_step_size, diverged, point, width, widths
+
+FIGURES = {"figure4a": figure4a, "figure4b": figure4b}
+
+
+@pytest.fixture
+def made(make_record):
+    """Records of a whole tier that have just the paper's numbers, a little apart by seed."""
+
+    def make(figure, tier="small"):
+        paper = FIGURES[figure].PAPER
+        for cell in find(figure).select(tier):
+            height, lr = cell.run.tower.count("/"), float(cell.row.split(" lr ")[1])
+            error = paper[height].get(lr, paper[3][lr]) + 0.01 * cell.run.seed
+            yield make_record(cell.run, final={"test_error": error})
+
+    return make
+
+
+@pytest.fixture
+def save(tmp_path):
+    def save(figure, records, tier="small"):
+        with Writer(find(figure).path(tier, tmp_path)) as writer:
+            for record in records:
+                writer.append(record)
+        return load(find(figure), tmp_path)
+
+    return save
+
+
+def judged(results):
+    return FIGURES[results.study.name].claims(results)
+
+
+def test_the_papers_own_numbers_bear_out_its_claims(made, save):
+    assert {c.verdict for c in judged(save("figure4a", made("figure4a")))} == {REPRODUCED}
+
+
+def test_the_papers_own_numbers_are_no_wider_under_its_scheme(made, save):
+    *others, wider, large = judged(save("figure4b", made("figure4b")))
+    assert {c.verdict for c in (*others, large)} <= {REPRODUCED, PARTLY}
+    assert wider.verdict == NOT
+    assert "do not grow either" in wider.finding
+
+
+def test_a_width_is_a_number_of_decades():
+    line = by_step_size(90, 90, 4.4, 4.41, 90, 4.0, 4.39, 90, 90, 90, 90)
+    assert width(line) == 3
+    assert [width(line) for line in figure4a.PAPER.values()] == [1, 3, 4, 5]
+    assert len(by_step_size(1, None, *[2] * 9)) == 10
+
+
+@pytest.mark.parametrize(("points", "verdict"), [(2, REPRODUCED), (5, PARTLY), (6, NOT)])
+def test_points_that_are_off_change_the_verdict(made, save, points, verdict):
+    off = {name(3, lr) for lr in STEP_SIZES[:points]}
+
+    def shift(record):
+        rule = gdtuo.parse(record.run.tower)
+        if name(len(rule.levels) - 1, rule.lr) not in off:
+            return record
+        return dataclasses.replace(record, final={"test_error": record.final["test_error"] + 5})
+
+    claim = judged(save("figure4a", map(shift, made("figure4a"))))[3]
+    assert claim.verdict == verdict
+    assert claim.finding.count(" and not ") == points
+
+
+def test_a_run_that_diverged_is_counted_and_drawn(made, save, tmp_path):
+    def lose(record):
+        if record.run.tower == "SGD(100.0)" and record.run.seed == 1:
+            return dataclasses.replace(record, status="diverged", final=None)
+        return record
+
+    results = save("figure4a", map(lose, made("figure4a")))
+    assert diverged(results, 0, 100.0) == 1
+    assert point(results, 0, 100.0).mean == pytest.approx((54 + 90) / 2)
+    assert widths(results, 0) == {0: 1, 1: 1}
+    assert "1 diverged" in table(results, figure4a.PAPER)
+    assert "1 of these runs diverged" in judged(results)[-1].finding
+    assert "1 runs diverged" in judged(results)[0].finding
+    figure4a.draw(results, tmp_path / "drawn")
+    assert (tmp_path / "drawn" / "small.png").stat().st_size > 0
+
+
+def test_missing_points_are_missing_and_nothing_breaks(made, save, tmp_path):
+    some = [r for r in made("figure4a") if r.run.tower.count("/") < 2 and r.run.seed == 0]
+    results = save("figure4a", some[:15])
+    assert [claim.verdict for claim in judged(results)] == [REPRODUCED, *[MISSING] * 6]
+    figure4a.draw(results, tmp_path / "drawn")
+    assert "15 of 88 runs" in (tmp_path / "drawn" / "small.md").read_text()
+
+
+def test_other_data_test_nothing(made, save):
+    results = save("figure4b", made("figure4b", "smoke"), "smoke")
+    assert {claim.verdict for claim in judged(results)} == {NOT_TESTABLE}
+
+
+def test_a_study_without_records_is_said_to_be_not_yet_run(
+    made, save, tmp_path, monkeypatch, capsys
+):
+    save("figure4b", made("figure4b"))
+    monkeypatch.setattr("sys.argv", ["paper_figures", "--results", str(tmp_path)])
+    assert command.main() == 0
+    assert "figure4a: not yet run" in capsys.readouterr().out
+    report = (tmp_path / "REPORT.md").read_text()
+    assert "## Figure 4b" in report
+    assert "Not yet run; `python -m experiments run figure4a" in report
+    assert not (tmp_path / "figure4a").exists()
+    monkeypatch.setattr("sys.argv", ["paper_figures", "figure4a", "--results", str(tmp_path)])
+    assert command.main() == 1
+    assert "figure4a has no records" in capsys.readouterr().err
