@@ -24,7 +24,9 @@ def inputs_of(level: Level, store: dict[str, Any], prefix: str, lr_factor: float
     """What the last update was made of, as the tower has it in its state."""
     state = {key: store[prefix + key] for key in level.state_keys}
     w = store.get(prefix + "previous_parameter")
-    return Inputs(store.get(prefix + "previous_gradient"), state, store[prefix + "step"], w, lr_factor)
+    return Inputs(
+        store.get(prefix + "previous_gradient"), state, store[prefix + "step"], w, lr_factor
+    )
 
 
 @dataclasses.dataclass
