@@ -65,6 +65,10 @@ class Exhibit:
         """Where the records of a tier are."""
         return results / self.name / f"{tier}.jsonl"
 
+    def command(self, tier: str) -> str:
+        """What makes the records of a tier."""
+        return f"python -m experiments run {self.name} --tier {tier}"
+
 
 @dataclass(frozen=True)
 class Study(Exhibit):

@@ -23,8 +23,12 @@ class Interval:
 
     def text(self, digits: int = 2, unit: str = "") -> str:
         """Such as "1.31 [1.28, 1.34]"."""
-        interval = "" if np.isnan(self.low) else f" [{self.low:.{digits}f}, {self.high:.{digits}f}]"
-        return f"{self.median:.{digits}f}{unit}{interval}"
+
+        def number(value: float) -> str:
+            return f"{round(value, digits) + 0.0:.{digits}f}"  # no "-0.0"
+
+        bounds = "" if np.isnan(self.low) else f" [{number(self.low)}, {number(self.high)}]"
+        return f"{number(self.median)}{unit}{bounds}"
 
 
 def interval(values: Sequence[float] | np.ndarray) -> Interval:

@@ -48,7 +48,7 @@ def table(measurement: Measurement) -> Iterator[str]:
     """A measurement as lines of text."""
     first = measurement.first
     yield (
-        f"{measurement.workload} on {measurement.device}, {first.provenance['threads']} threads: "
+        f"{measurement.workload} on {measurement.device}, threads {first.provenance['threads']}: "
         f"{measurement.rounds} rounds of {first.steps} steps"
     )
     width = max(map(len, measurement.timings))

@@ -37,6 +37,9 @@ class TimingStudy(Exhibit):
     tiers: dict[str, TimingTier]
     workloads: dict[str, Workload]
 
+    def command(self, tier: str) -> str:
+        return f"python -m experiments time --tier {tier}"
+
     def select(self, tier: str, only: str = "*") -> dict[Workload, Sequence[int]]:
         """The tier's workloads whose name matches the pattern `only`, with their heights."""
         chosen = {

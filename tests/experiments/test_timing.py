@@ -227,9 +227,19 @@ def test_intervals():
 
 def test_a_measurement_in_words(make_measurement):
     head, *lines = table(make_measurement("tiny", percent=(0, 10, 20, 30)))
-    assert head == "tiny on cpu, 2 threads: 20 rounds of 7 steps"
+    assert head == "tiny on cpu, threads 2: 20 rounds of 7 steps"
     (line,) = (line for line in lines if line.startswith("  height 3 "))
     assert "1.300 [1.300, 1.300] of height 0" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("mlp", 101_770), ("resnet20", 269_722), ("lstm", 248_215)]
+)
+def test_the_networks_have_the_papers_sizes(name, parameters):
+    """ResNet-20: the 0.27 million of He et al. 2016."""
+    workload = TIMING.workloads[name]
+    trainer = Trainer(workload, Contender(0), "cpu")
+    assert sum(p.numel() for p in trainer.model.parameters()) == parameters
 
 
 def test_the_papers_study_is_whole():
@@ -246,7 +256,7 @@ def test_the_command_line(tmp_path, monkeypatch, capsys, here):
     where = ["--tier", "quick", "--results", str(tmp_path)]
     command = ["time", *where, "--threads", "1", "--no-compile", "--only", "tiny"]
     assert cli.main(command) == 0
-    assert "tiny on cpu, 1 threads: 3 rounds" in capsys.readouterr().out
+    assert "tiny on cpu, threads 1: 3 rounds" in capsys.readouterr().out
     lines = (tmp_path / "figure0" / "quick.jsonl").read_text().splitlines()
     assert [json.loads(line)["contender"] for line in lines] == [
         "height 0", "height 1", PLAIN, FUSED
