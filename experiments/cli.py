@@ -1,4 +1,4 @@
-"""The command line: `python -m experiments list | run | status | plot | verify`."""
+"""The command line: `python -m experiments list | run | status | plot | verify | time`."""
 
 import argparse
 import os
@@ -12,9 +12,11 @@ import gdtuo
 from experiments import ExperimentError, store, verify
 from experiments.batches import MEMBERS
 from experiments.run import Run
-from experiments.studies import STUDIES, find
+from experiments.studies import STUDIES, TIMING, find
 from experiments.study import RESULTS, Study
 from experiments.sweep import Progress, processes, sweep, todo
+from experiments.timing import session
+from experiments.timing.measurement import load
 
 _Parser = argparse.ArgumentParser
 
@@ -40,6 +42,11 @@ def _list(options: argparse.Namespace) -> int:
             missing = todo(runs, store.read(study.path(name, options.results)))
             done = len(runs) - len(missing)
             print(f"  {name:<6} {done:>3} of {len(runs):>3} runs done. {tier.about}")
+    print(f"{TIMING.name}: {TIMING.title}")
+    for name, tier in TIMING.tiers.items():
+        done = {each.workload for each in load(TIMING.path(name, options.results))}
+        count = f"{len(done):>3} of {len(tier.heights):>3} workloads measured"
+        print(f"  {name:<6} {count}. {tier.about}")
     return 0
 
 
@@ -71,7 +78,27 @@ def _run(options: argparse.Namespace) -> int:
     return 1 if progress.counts["failed"] else 0
 
 
+def _time(options: argparse.Namespace) -> int:
+    path = TIMING.path(options.tier, options.results)
+    session.session(
+        TIMING,
+        options.tier,
+        path,
+        only=options.only,
+        device=options.device,
+        threads=options.threads,
+        compiled=options.compile,
+        report=lambda measurement: print(*session.table(measurement), sep="\n", flush=True),
+    )
+    print(path)
+    return 0
+
+
 def _status(options: argparse.Namespace) -> int:
+    if options.study == TIMING.name:
+        path = TIMING.path(options.tier, options.results)
+        print(*session.status(TIMING, options.tier, path, options.only), sep="\n")
+        return 0
     study = find(options.study)
     cells = study.select(options.tier, options.only)
     records = store.read(study.path(options.tier, options.results))
@@ -146,10 +173,14 @@ def _parser() -> _Parser:
     status = add("status", _status, "Say for each cell what there is.")
     plot = add("plot", _plot, "Draw tables and figures from the records, and write the report.")
     check = add("verify", _verify, "Train a sample again and compare it with the records.")
-    for command in (run, status):
-        command.add_argument("study", help=f"one of: {', '.join(STUDIES)}")
+    clock = add("time", _time, "Measure the run time and memory of a step by height of the tower.")
+    run.add_argument("study", help=f"one of: {', '.join(STUDIES)}")
+    status.add_argument("study", help=f"one of: {', '.join([*STUDIES, TIMING.name])}")
+    for command in (run, status, clock):
         command.add_argument("--tier", default="paper", help="default: %(default)s")
-        command.add_argument("--only", default="*", help="cells by shell pattern: 'Adam*, rerun'")
+        command.add_argument(
+            "--only", default="*", help="cells or workloads by shell pattern: 'Adam*, rerun'"
+        )
     for command in (run, check):
         command.add_argument("--jobs", type=_count, default=os.cpu_count(), help="processes")
     run.add_argument("--seeds", type=_count, help="no more than the first so many seeds")
@@ -160,7 +191,16 @@ def _parser() -> _Parser:
         default=MEMBERS,
         help="train up to so many runs as one ensemble; 1: each alone; default: %(default)s",
     )
-    run.add_argument("--device", default="cpu", help="what to train on; default: %(default)s")
+    for command in (run, clock):
+        command.add_argument(
+            "--device", default="cpu", help="what to train on; default: %(default)s"
+        )
+    clock.add_argument(
+        "--threads", type=_count, default=os.cpu_count(), help="of torch; default: all"
+    )
+    clock.add_argument(
+        "--no-compile", dest="compile", action="store_false", help="time eager steps only"
+    )
     run.add_argument("--dry-run", action="store_true", help="only say what would be trained")
     plot.add_argument("study", nargs="?", help="default: all")
     plot.add_argument("--tier", help="default: the fullest that has records")

@@ -15,7 +15,6 @@ import gdtuo
 BITS = ("torch", "device", "threads", "machine", "processor", "vector_unit")
 
 
-@lru_cache
 def environment(device: str) -> dict[str, Any]:
     """Versions and machine of this process."""
     return {
@@ -50,6 +49,7 @@ def source() -> dict[str, Any]:
     return {"commit": commit, "clean": not changes}
 
 
+@lru_cache
 def _processor() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

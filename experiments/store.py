@@ -8,10 +8,14 @@ import dataclasses
 import fcntl
 import json
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 from experiments import ExperimentError
 from experiments.run import SCHEMA, Record, Run
+
+T = TypeVar("T")
 
 
 def read(path: Path) -> dict[str, Record]:
@@ -20,36 +24,50 @@ def read(path: Path) -> dict[str, Record]:
     Of several with one key, a failed one gives way to any other, an older one to a newer.
     """
     records: dict[str, Record] = {}
-    if not path.exists():
-        return records
-    complete = path.read_bytes().split(b"\n")[:-1]
-    for number, line in enumerate(complete, 1):
-        record = _parse(line, f"{path}, line {number}")
+    for record in entries(path, SCHEMA, _record):
         known = records.get(record.key)
         if known is None or _rank(known) < _rank(record):
             records[record.key] = record
     return records
 
 
+def _record(fields: dict[str, Any]) -> Record:
+    return Record(**{**fields, "run": Run(**fields["run"])})
+
+
 def _rank(record: Record) -> tuple[bool, str]:
     return record.status != "failed", record.provenance["finished"]
 
 
-def _parse(line: bytes, place: str) -> Record:
-    try:
-        fields = json.loads(line)
-        schema = fields["schema"]
-        if schema == SCHEMA:
-            return Record(**{**fields, "run": Run(**fields["run"])})
-    except (ValueError, TypeError, KeyError) as error:
-        raise ExperimentError(
-            f"{place} is not a record ({type(error).__name__}: {error}). Restore the file, or "
-            f"delete that line: its run is then trained again"
-        ) from error
-    raise ExperimentError(
-        f"{place} has records of schema {schema}, and this version reads schema {SCHEMA}. Move "
-        f"the file away to train its runs again, or read it with the version that wrote it"
-    )
+def entries(path: Path, schema: int, make: Callable[[dict[str, Any]], T]) -> Iterator[T]:
+    """Every whole line of `path`, made a record by `make`; nothing if there is no such file.
+
+    Args:
+        path: the file.
+        schema: the one that its records must have.
+        make: makes a record of a line's fields.
+    """
+    if not path.exists():
+        return
+    complete = path.read_bytes().split(b"\n")[:-1]
+    for number, line in enumerate(complete, 1):
+        place = f"{path}, line {number}"
+        try:
+            fields = json.loads(line)
+            found = fields["schema"]
+            made = make(fields) if found == schema else None
+        except (ValueError, TypeError, KeyError) as error:
+            raise ExperimentError(
+                f"{place} is not a record ({type(error).__name__}: {error}). Restore the file, or "
+                f"delete that line: what it recorded can be made again"
+            ) from error
+        if made is None:
+            raise ExperimentError(
+                f"{place} has records of schema {found}, and this version reads schema {schema}. "
+                f"Move the file away to make its records again, or read it with the version that "
+                f"wrote it"
+            )
+        yield made
 
 
 class Writer:
@@ -81,10 +99,13 @@ class Writer:
         self.dropped = len(content) - end
         self._file.truncate(end)
 
-    def append(self, record: Record) -> None:
-        """Add a record, on the disk before this returns, or not at all."""
-        line = json.dumps(dataclasses.asdict(record), allow_nan=False, separators=(",", ":"))
-        rest = memoryview(line.encode() + b"\n")
+    def append(self, *records: Any) -> None:
+        """Add records (dataclasses), on the disk before this returns, or not at all."""
+        lines = [
+            json.dumps(dataclasses.asdict(record), allow_nan=False, separators=(",", ":")) + "\n"
+            for record in records
+        ]
+        rest = memoryview("".join(lines).encode())
         size = os.fstat(self._file.fileno()).st_size
         try:
             while rest:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from experiments import ExperimentError
 from experiments.run import Run
@@ -40,22 +41,20 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Study:
-    """A table or figure of the paper as a list of runs.
+class Exhibit:
+    """A table or figure of the paper, and where its records are.
 
     Attributes:
         name: its name on the command line and in `results/`.
         title: what it is, in one line.
         tiers: from the quickest to the paper's own protocol.
-        cells: all cells of a tier; a rerun comes after the run it starts from.
     """
 
     name: str
     title: str
-    tiers: dict[str, Tier]
-    cells: Callable[[Tier], Iterable[Cell]]
+    tiers: dict[str, Any]
 
-    def tier(self, name: str) -> Tier:
+    def tier(self, name: str) -> Any:
         if name not in self.tiers:
             raise ExperimentError(
                 f"{self.name} has no tier {name!r}; it has {', '.join(self.tiers)}"
@@ -65,6 +64,22 @@ class Study:
     def path(self, tier: str, results: Path = RESULTS) -> Path:
         """Where the records of a tier are."""
         return results / self.name / f"{tier}.jsonl"
+
+    def command(self, tier: str) -> str:
+        """What makes the records of a tier."""
+        return f"python -m experiments run {self.name} --tier {tier}"
+
+
+@dataclass(frozen=True)
+class Study(Exhibit):
+    """A table or figure of the paper as a list of runs.
+
+    Attributes:
+        cells: all cells of a tier; a rerun comes after the run it starts from.
+    """
+
+    tiers: dict[str, Tier]
+    cells: Callable[[Tier], Iterable[Cell]]
 
     def select(self, tier: str, only: str = "*", seeds: int | None = None) -> list[Cell]:
         """The cells whose name matches the pattern `only`, and those that they start from.

@@ -4,12 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from experiments import ExperimentError, studies
+from experiments import ExperimentError
+from experiments.studies import EXHIBITS
 from experiments.study import RESULTS
-from paper_figures import figure4a, figure4b, readme, report, table1
+from paper_figures import figure4a, figure4b, figure4f, readme, report, table1
 from paper_figures.results import Results, load, look
 
-FIGURES = {"table1": table1, "figure4a": figure4a, "figure4b": figure4b}
+FIGURES = {"table1": table1, "figure4a": figure4a, "figure4b": figure4b, "figure4f": figure4f}
 
 
 def main() -> int:
@@ -22,14 +23,14 @@ def main() -> int:
         for name, results in _chosen(options).items():
             FIGURES[name].draw(results, options.results / name)
             print(f"{options.results / name}: {FIGURES[name].caption(results)}")
-        found = {name: look(studies.find(name), options.results) for name in FIGURES}
+        found = {name: look(EXHIBITS[name], options.results) for name in FIGURES}
         drawn = [(FIGURES[name], results) for name, results in found.items() if results]
-        missing = [studies.find(name) for name, results in found.items() if results is None]
+        missing = [EXHIBITS[name] for name, results in found.items() if results is None]
         for study in missing:
             print(f"{options.results / study.name}: not yet run")
         print(report.write(drawn, options.results, missing))
         if options.results == RESULTS:
-            print(readme.write(load(studies.find("table1"), RESULTS), RESULTS))
+            print(readme.write(load(EXHIBITS["table1"], RESULTS), RESULTS))
     except ExperimentError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -39,11 +40,11 @@ def main() -> int:
 def _chosen(options: argparse.Namespace) -> dict[str, Results]:
     """What to draw: the study that was named, which must have records, or all that have some."""
     if options.study:
-        study = studies.find(options.study)
+        study = EXHIBITS[options.study]
         return {study.name: load(study, options.results, options.tier)}
-    found = {name: look(studies.find(name), options.results, options.tier) for name in FIGURES}
+    found = {name: look(EXHIBITS[name], options.results, options.tier) for name in FIGURES}
     if not any(found.values()):
-        load(studies.find(next(iter(FIGURES))), options.results, options.tier)  # says what to do
+        load(EXHIBITS[next(iter(FIGURES))], options.results, options.tier)  # says what to do
     return {name: results for name, results in found.items() if results}
 
 

@@ -4,18 +4,23 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from experiments.run import Record
-from experiments.study import Study
+from experiments.study import Exhibit
+from experiments.timing.record import Timing
 from paper_figures.claims import Claim, findings
 from paper_figures.results import Results
+from paper_figures.timings import Timings
 
 HEAD = ("claim", "paper", "ours [95 % interval]", "n", "tier", "verdict")
 MACHINE = ("processor", "vector_unit", "device", "threads", "python", "torch", "gdtuo")
 
 
 def write(
-    drawn: Sequence[tuple[ModuleType, Results]], folder: Path, missing: Sequence[Study] = ()
+    drawn: Sequence[tuple[ModuleType, Results | Timings]],
+    folder: Path,
+    missing: Sequence[Exhibit] = (),
 ) -> Path:
     """Write the report of the studies in `drawn` (each its module here and its results).
 
@@ -28,7 +33,7 @@ def write(
     parts = [
         "# The paper's claims, checked",
         "Written by `python -m paper_figures` from the records in this folder. Every number is a "
-        "mean over seeds; n is their number.",
+        "mean over seeds, or for run time a median over rounds; n is their number.",
         f"Of {total} claims: "
         + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items())
         + ".",
@@ -36,7 +41,7 @@ def write(
     for module, results, claims in judged:
         parts += _section(module, results, claims)
     for study in missing:
-        command = f"python -m experiments run {study.name} --tier smoke"
+        command = study.command("smoke")
         parts += [f"## {study.title}", f"Not yet run; `{command}` makes a first set of records."]
     parts.append("## Where the numbers come from")
     parts += [_provenance(results) for _, results in drawn]
@@ -44,7 +49,7 @@ def write(
     return path
 
 
-def _section(module: ModuleType, results: Results, claims: list[Claim]) -> list[str]:
+def _section(module: ModuleType, results: Results | Timings, claims: list[Claim]) -> list[str]:
     folder = results.study.name
     rows = [HEAD, ("---",) * len(HEAD)]
     rows += [(c.text, c.paper, c.ours, c.n, results.tier, f"**{c.verdict}**") for c in claims]
@@ -60,31 +65,49 @@ def _section(module: ModuleType, results: Results, claims: list[Claim]) -> list[
     ]
 
 
-def _provenance(results: Results) -> str:
+def _provenance(results: Results | Timings) -> str:
+    lines = _of_timings(results) if isinstance(results, Timings) else _of_runs(results)
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _of_timings(results: Timings) -> list[str]:
+    records = results.all()
+    title = f"{results.study.title}, tier {results.tier}"
+    return [
+        f"{title}: {len(records)} optimizers timed, {_dates(records)}",
+        f"code: {_each(records, _code)}",
+        f"machine: {_each(records, _machine)}",
+    ]
+
+
+def _of_runs(results: Results) -> list[str]:
     records = results.all()
     minutes = sum(record.seconds for record in records) / 60
     steps = sum(record.steps for record in records)
-    dates = sorted(record.provenance["finished"][:10] for record in records)
-    lines = [
+    return [
         f"{results.study.title}, tier {results.tier}: {len(records)} runs, {steps:,} steps, "
-        f"{minutes:.0f} minutes of processes, {dates[0]} to {dates[-1]}",
+        f"{minutes:.0f} minutes of processes, {_dates(records)}",
         f"code: {_each(records, _code)}",
         f"machine: {_each(records, _machine)}",
         f"data: {_each(records, _data)}",
         f"trained: {_each(records, _company)}",
     ]
-    return "\n".join(f"- {line}" for line in lines)
 
 
-def _each(records: list[Record], what: Callable[[Record], str]) -> str:
-    """The different values there are, with the number of runs where there are several."""
+def _dates(records: Sequence[Record | Timing]) -> str:
+    dates = sorted(record.provenance["finished"][:10] for record in records)
+    return f"{dates[0]} to {dates[-1]}"
+
+
+def _each(records: Sequence[Any], what: Callable[[Any], str]) -> str:
+    """The different values there are, with the number of records where there are several."""
     counts = Counter(map(what, records))
     if len(counts) == 1:
         return next(iter(counts))
-    return "; ".join(f"{value} ({count} runs)" for value, count in sorted(counts.items()))
+    return "; ".join(f"{value} ({count} records)" for value, count in sorted(counts.items()))
 
 
-def _code(record: Record) -> str:
+def _code(record: Record | Timing) -> str:
     source = record.provenance
     if source.get("commit") is None:
         return "not under version control"
@@ -100,5 +123,5 @@ def _company(record: Record) -> str:
     return "alone" if members == 1 else f"in ensembles of {members}"
 
 
-def _machine(record: Record) -> str:
+def _machine(record: Record | Timing) -> str:
     return ", ".join(f"{name} {record.provenance[name]}" for name in MACHINE)

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from experiments import ExperimentError, store
 from experiments.run import Record
-from experiments.study import Study
+from experiments.study import Exhibit, Study
+from experiments.timing.study import TimingStudy
+from paper_figures import timings
+from paper_figures.timings import Timings
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,10 @@ def caption(results: Results) -> str:
     return f"Tier {results.tier}: {note}; {seeds} seeds{gaps}."
 
 
-def look(study: Study, results: Path, tier: str | None = None) -> Results | None:
+def look(study: Exhibit, results: Path, tier: str | None = None) -> Results | Timings | None:
     """The results of `tier`, or of the fullest tier that has records; None if there are none."""
+    if isinstance(study, TimingStudy):
+        return timings.look(study, results, tier)
     for name in [tier] if tier else reversed(study.tiers):
         cells = study.select(name)
         known = store.read(study.path(name, results))
@@ -66,16 +71,18 @@ def look(study: Study, results: Path, tier: str | None = None) -> Results | None
     return None
 
 
-def load(study: Study, results: Path, tier: str | None = None) -> Results:
+def load(study: Exhibit, results: Path, tier: str | None = None) -> Results | Timings:
     """The same, where there must be some.
 
     Raises:
         ExperimentError: there are none.
     """
+    if tier:
+        study.tier(tier)
     found = look(study, results, tier)
     if found is None:
         raise ExperimentError(
             f"{results / study.name} has no records{f' of tier {tier}' if tier else ''}; "
-            f"make them with python -m experiments run {study.name} --tier {tier or 'smoke'}"
+            f"make them with {study.command(tier or 'smoke')}"
         )
     return found

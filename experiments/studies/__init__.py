@@ -1,16 +1,21 @@
 """The studies. A new one is a module beside these and an entry in `STUDIES`."""
 
 from experiments import ExperimentError
-from experiments.studies import figure4a, figure4b, table1
-from experiments.study import Study
+from experiments.studies import figure4a, figure4b, figure4f, table1
+from experiments.study import Exhibit, Study
 
 STUDIES: dict[str, Study] = {
     study.name: study for study in (table1.STUDY, figure4a.STUDY, figure4b.STUDY)
 }
+# What is measured, not trained.
+TIMING = figure4f.STUDY
+EXHIBITS: dict[str, Exhibit] = {**STUDIES, TIMING.name: TIMING}
 
 
 def find(name: str) -> Study:
     """The study `name`, or an error that lists those there are."""
+    if name == TIMING.name:
+        raise ExperimentError(f"{name} is measured, not trained: use {TIMING.command('paper')}")
     if name not in STUDIES:
         raise ExperimentError(f"there is no study {name!r}; known: {', '.join(STUDIES)}")
     return STUDIES[name]

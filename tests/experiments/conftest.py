@@ -1,13 +1,16 @@
 """Made-up records, so that most tests train nothing."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from experiments.run import Record, Run
+from experiments.timing.measurement import Measurement
+from experiments.timing.record import Timing
+from experiments.timing.workload import contenders
 
 PROVENANCE = {
     "gdtuo": "0", "python": "3", "torch": "2", "device": "cpu", "threads": 1, "platform": "Linux",
@@ -47,3 +50,44 @@ def run() -> Run:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "study" / "tier.jsonl"
+
+
+@pytest.fixture
+def make_measurement() -> Callable[..., Measurement]:
+    """A measurement in which a tower takes `percent[i]` longer than height 0, by height.
+
+    `torch.optim` takes as long as height 0, and `moods` is how slow the machine is by round.
+    """
+
+    def make(
+        workload: str,
+        heights: Sequence[int] = (0, 1, 2, 3),
+        percent: Sequence[float] = (0, 1, 2, 3),
+        *,
+        moods: Sequence[float] = (1,) * 20,
+        scale: float = 1,
+        finished: str = "2030-01-01",
+        device: str = "cpu",
+        megabytes: float = 0,
+    ) -> Measurement:
+        extra = dict(zip(heights, percent, strict=True)) | {None: 0}
+        sides = contenders(heights)
+        return Measurement.of(
+            Timing(
+                workload=workload,
+                contender=side.name,
+                rule="rule",
+                height=side.height,
+                fast=side.fast,
+                seconds=[scale * 1e-3 * mood * (1 + extra[side.height] / 100) for mood in moods],
+                steps=7,
+                peak_bytes=int(1e8 + 1e6 * megabytes * (side.height or 0)),
+                state_bytes=4 * (side.height or 0),
+                parameter_bytes=400,
+                together=len(sides),
+                provenance={**PROVENANCE, "device": device, "finished": finished, "threads": 2},
+            )
+            for side in sides
+        )
+
+    return make

@@ -1,0 +1,1 @@
+"""Run time and memory of a training step: `python -m experiments time`."""

@@ -1,0 +1,168 @@
+"""Figure 4f from made-up measurements."""
+
+import pytest
+
+from experiments import ExperimentError
+from experiments.store import Writer
+from experiments.studies import TIMING
+from paper_figures import __main__ as command
+from paper_figures import figure4f
+from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED
+from paper_figures.figure4f_claims import PAPER, PAPER_HIGH
+from paper_figures.results import load, look
+
+HIGH = TIMING.tiers["paper"].heights["mlp"]
+
+
+@pytest.fixture
+def save(tmp_path):
+    def save(*measurements, tier="paper"):
+        with Writer(TIMING.path(tier, tmp_path)) as writer:
+            for measurement in measurements:
+                writer.append(*measurement.timings.values())
+        return load(TIMING, tmp_path)
+
+    return save
+
+
+@pytest.fixture
+def whole(make_measurement):
+    """A measurement of every workload, in which a level costs `percent` of height 0."""
+
+    def make(percent=1.5, **fields):
+        for name in TIMING.workloads:
+            heights = HIGH if name == "mlp" else (0, 1, 2, 3)
+            yield make_measurement(name, heights, [percent * h for h in heights], **fields)
+
+    return make
+
+
+def verdicts(results):
+    return [claim.verdict for claim in figure4f.claims(results)]
+
+
+def test_what_the_paper_says_is_reproduced_by_itself(whole, save):
+    assert set(verdicts(save(*whole()))) == {REPRODUCED}
+
+
+def test_the_papers_own_points(make_measurement, save):
+    """As exact ones: its bars are wider than what a level costs."""
+    made = [make_measurement(name, percent=(0, *points)) for name, (points, _) in PAPER.items()]
+    found = {claim.text: claim.verdict for claim in figure4f.claims(save(*made))}
+    assert [v for text, v in found.items() if "linear" in text] == [REPRODUCED] * 3 + [NOT_TESTABLE]
+    assert [v for t, v in found.items() if "1 to 2 %" in t] == [REPRODUCED] * 3 + [NOT_TESTABLE]
+
+
+@pytest.mark.parametrize(
+    ("percent", "verdict"), [(0, REPRODUCED), (1.9, REPRODUCED), (3, PARTLY), (5, NOT)]
+)
+def test_the_cost_of_a_level_changes_the_verdict(whole, save, percent, verdict):
+    costs = [c for c in figure4f.claims(save(*whole(percent))) if "1 to 2 %" in c.text]
+    assert {claim.verdict for claim in costs} == {verdict}
+    assert f"eager: {percent:.2f} [{percent:.2f}, {percent:.2f}] %" in costs[0].ours
+
+
+def test_a_wide_interval_is_no_proof(make_measurement, save):
+    """Height 3 is now faster than height 0 and now slower, without pattern."""
+    made = make_measurement("lstm", percent=(0, 0, 0, 0))
+    for name in ("height 3", "height 3, compiled"):
+        made.timings[name].seconds[:] = [1e-3 * (1 + e) for e in (-0.1, 0.2) * 10]
+    (claim,) = (c for c in figure4f.claims(save(made)) if "LSTM" in c.text and "1 to 2" in c.text)
+    assert claim.verdict == PARTLY
+
+
+def test_a_jump_is_no_line(make_measurement, save):
+    made = make_measurement("mlp", HIGH, [0, *[60] * (len(HIGH) - 1)])
+    linear = [c.verdict for c in figure4f.claims(save(made)) if "linear" in c.text]
+    assert linear == [NOT, MISSING, MISSING, NOT]
+
+
+@pytest.mark.parametrize(("megabytes", "verdict"), [(0.5, REPRODUCED), (1, PARTLY), (2, NOT)])
+def test_memory(make_measurement, save, megabytes, verdict):
+    """The process has 100 MB at height 0."""
+    results = save(make_measurement("resnet20", megabytes=megabytes))
+    (claim,) = (c for c in figure4f.claims(results) if "memory" in c.text and "ResNet" in c.text)
+    assert claim.verdict == verdict
+    assert "0.01 at height 1, 0.03 at height 3" in claim.finding
+
+
+def test_the_compilers_memory_is_not_judged(make_measurement, save):
+    made = make_measurement("resnet20", megabytes=0.5)
+    compiled = made.timings["height 3, compiled"]
+    object.__setattr__(compiled, "peak_bytes", 2 * compiled.peak_bytes)
+    (claim,) = (
+        c for c in figure4f.claims(save(made)) if "ResNet-20, batch 128, cpu: memory" in c.text
+    )
+    assert claim.verdict == REPRODUCED
+    assert "compiled: +103.0 %" in claim.ours
+
+
+def test_a_few_rounds_test_nothing(whole, save):
+    assert set(verdicts(save(*whole(moods=(1,) * 19)))) == {NOT_TESTABLE}
+
+
+def test_each_device_is_judged(whole, make_measurement, save):
+    results = save(*whole(), *whole(5, device="H100"))
+    assert results.devices == ["cpu", "H100"]
+    found = figure4f.claims(results)
+    assert {c.verdict for c in found if c.text.endswith("cpu: memory grows negligibly")} == {
+        REPRODUCED
+    }
+    assert {c.verdict for c in found if "H100: a level" in c.text} == {NOT}
+    assert "height 1 eager 1.05 [1.05, 1.05] (1.05 [1.05, 1.05] of fused)" in next(
+        c.finding for c in found if "H100: a level" in c.text
+    )
+
+
+def test_what_is_missing_is_said(make_measurement, save, tmp_path):
+    results = save(make_measurement("lstm"))
+    assert figure4f.caption(results).endswith("Not measured: mlp on cpu, resnet20 on cpu.")
+    assert verdicts(results).count(MISSING) == 8
+    figure4f.draw(results, tmp_path)
+
+
+def test_eager_alone_is_judged_alone(make_measurement, save, tmp_path):
+    made = make_measurement("lstm")
+    eager = {name: t for name, t in made.timings.items() if "compiled" not in name}
+    for timing in eager.values():
+        object.__setattr__(timing, "together", len(eager))
+    results = save(type(made)(eager))
+    (claim,) = (c for c in figure4f.claims(results) if "LSTM" in c.text and "linear" in c.text)
+    assert claim.verdict == REPRODUCED
+    assert "compiled" not in claim.ours
+    figure4f.draw(results, tmp_path)
+
+
+def test_bytes_depend_on_the_records_alone(whole, save, tmp_path):
+    results = save(*whole(moods=(1, 1.2) * 10), *whole(device="H100", scale=0.1))
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        figure4f.draw(results, folder)
+    names = sorted(path.name for path in folders[0].iterdir())
+    assert names == [
+        "paper.md", "paper.png", "paper.svg", "paper_heights.png", "paper_heights.svg",
+        "paper_memory.png", "paper_memory.svg",
+    ]  # fmt: skip
+    for name in names:
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+
+
+def test_the_report(whole, save, tmp_path, monkeypatch, capsys):
+    """From nothing but these measurements: the other studies are not yet run."""
+    save(*whole())
+    monkeypatch.setattr("sys.argv", ["paper_figures", "figure4f", "--results", str(tmp_path)])
+    assert command.main() == 0
+    report = (tmp_path / "REPORT.md").read_text()
+    assert "11 reproduced" in report
+    assert "`python -m experiments run table1 --tier smoke`" in report
+    assert "Figure 4f: run time and memory by the height of the tower, tier paper: " in report
+    assert f"{PAPER_HIGH[1]:g} %, {PAPER_HIGH[0]:g} ms (2019)" in report
+
+
+def test_no_records_are_no_error_but_for_the_one_named(tmp_path):
+    assert look(TIMING, tmp_path) is None
+    assert look(TIMING, tmp_path, "small") is None  # a tier of other studies
+    with pytest.raises(ExperimentError, match="python -m experiments time --tier smoke"):
+        load(TIMING, tmp_path)
+    with pytest.raises(ExperimentError, match="no tier 'small'; it has smoke, paper"):
+        load(TIMING, tmp_path, "small")
