@@ -31,6 +31,7 @@ def main() -> int:
         print(report.write(drawn, options.results, missing))
         if options.results == RESULTS:
             print(readme.write(load(EXHIBITS["table1"], RESULTS), RESULTS))
+            print(readme.write_performance(RESULTS))
     except ExperimentError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""The tables that the README shows, filled in from `results/`."""
+"""The tables that the README and docs/performance.md show, filled in from `results/`."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ from paper_figures.results import Results
 from paper_figures.table1_claims import judge_rows
 
 README = Path(__file__).parents[1] / "README.md"
+PERFORMANCE = README.parent / "docs" / "performance.md"
 BENCHMARKS = "benchmarks.json"  # pytest-benchmark's record, by `make bench`
 WORKLOADS = {
     "resnet20": "ResNet-20, batch 128",
@@ -37,11 +38,44 @@ def write(results: Results, folder: Path, readme: Path = README) -> Path:
     return readme
 
 
-def benchmarks(path: Path) -> str:
-    """The ratios of time and of peak memory, and what they were measured on."""
+def write_performance(folder: Path, page: Path = PERFORMANCE) -> Path:
+    """Fill in the tables of the page on what a step costs; returns its path."""
+    text = _filled(page.read_text(encoding="utf-8"), "floor", floor(folder / BENCHMARKS))
+    page.write_text(text, encoding="utf-8")
+    return page
+
+
+def floor(path: Path) -> str:
+    """What the two passes of a compiled step take, in memory and within the caches."""
+    infos = [each["extra_info"] for each in _record(path)["benchmarks"]]
+    infos = [info for info in infos if "nanoseconds_an_element" in info]
+    lines = [
+        "| nanoseconds an element | pull back | update | together, over fused | fused | copy |"
+    ]
+    lines.append("|---|---|---|---|---|---|")
+    for info in infos:
+        for key, where in (("", "in memory"), ("_in_the_caches", "in the caches")):
+            x = info["nanoseconds_an_element" + key]
+            both = (x["pull"] + x["update"]) / x["fused"]
+            cells = [f"{x['pull']:.2f}", f"{x['update']:.2f}", f"{both:.2f}"]
+            cells += [f"{x['fused']:.2f}", f"{x['copy']:.2f}"]
+            lines.append(f"| `{info['tower']}`, {where} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        *(f"{infos[0]['threads']} threads, torch {infos[0]['torch']}." for _ in infos[:1]),
+    ]
+    return "\n".join(lines)
+
+
+def _record(path: Path) -> dict:
     if not path.exists():
         raise ExperimentError(f"{path} is missing; make it with make bench")
-    record = json.loads(path.read_text())
+    return json.loads(path.read_text())
+
+
+def benchmarks(path: Path) -> str:
+    """The ratios of time and of peak memory, and what they were measured on."""
+    record = _record(path)
     infos = [each["extra_info"] for each in record["benchmarks"]]
     lines = ["| | " + " | ".join(f"`{name}`" for name in CONTENDERS) + " |"]
     lines.append("|---" * (1 + len(CONTENDERS)) + "|")
