@@ -91,7 +91,8 @@ def table(results: Timings) -> str:
         ]
     parts += [
         "Whole training steps; ratios within a round, their median with its 95 % bootstrap "
-        "interval. Percent over height 0 of the same kind, eager or compiled. Peak: of the "
+        "interval. Percent over height 0 of the same kind, eager or compiled. Peak: median of the "
+        "processes, of the "
         "process on a cpu, the compiler included where there is one; of the device's memory on a "
         "GPU. State: what the optimizer keeps, in times of the model's parameters.",
         findings(claims(results)),
@@ -112,7 +113,7 @@ def _rows(measurement: Measurement) -> Iterator[list[str]]:
             above,
             measurement.ratio(name, PLAIN).text() if name != PLAIN else "",
             measurement.ratio(name, FUSED).text() if name != FUSED else "",
-            f"{timing.peak_bytes / 2**20:.0f}",
+            f"{timing.peak:.0f}" if timing.peak_bytes else "",
             f"{timing.state_bytes / timing.parameter_bytes:.2f}",
         ]
 
@@ -219,6 +220,14 @@ def _plain_lines(axes: Axes, results: Timings) -> None:
                 )  # fmt: skip
 
 
+def peaks(measurement: Measurement, height: int, compiled: bool) -> Interval:
+    """Percent over the median peak at height 0: of the processes the median, least and greatest."""
+    base = measurement.timings[tower(0, compiled)].peak
+    each = measurement.timings[tower(height, compiled)].peak_bytes
+    low, high = (100 * (bound(each) / 2**20 / base - 1) for bound in (min, max))
+    return Interval(peak_over(measurement, height, compiled), low, high)
+
+
 def _memory(results: Timings, path: Path) -> None:
     with figure(path, (9, 5.2)) as canvas:
         canvas.suptitle(f"Memory by height\n{caption(results)}")
@@ -231,8 +240,9 @@ def _memory(results: Timings, path: Path) -> None:
                 xs = [h + series.shift for h in heights]
                 timings = [measurement.timings[tower(h, series.compiled)] for h in heights]
                 kept = [timing.state_bytes / timing.parameter_bytes for timing in timings]
-                more = [peak_over(measurement, h, series.compiled) for h in heights]
-                peak.plot(xs, more, linestyle="none", label=series.label, **series.look)
+                _intervals(
+                    peak, series, xs, [peaks(measurement, h, series.compiled) for h in heights]
+                )
                 state.plot(xs, kept, linestyle="none", **series.look)
             peak.axhline(0, color="gray", linewidth=0.8)
             low, high = peak.get_ylim()
@@ -242,7 +252,7 @@ def _memory(results: Timings, path: Path) -> None:
             state.set_xticks(HEIGHTS)
             state.set_xlim(-0.5, HEIGHTS[-1] + 0.5)
             state.set_xlabel("height")
-        panels[0, 0].set_ylabel("peak: % over height 0")
+        panels[0, 0].set_ylabel("peak: % over height 0,\nleast to greatest process")
         panels[1, 0].set_ylabel("optimizer's state\n(times the parameters)")
         handles = panels[0, 0].get_legend_handles_labels()
         canvas.legend(*handles, loc="outside lower center", ncols=4)

@@ -71,6 +71,7 @@ TIERS = {
         {"mlp": (0, 1, 3, 10), "resnet20": (0, 1), "lstm": (0, 1)},
         rounds=3,
         block_seconds=0.02,
+        processes=1,
         about="few heights and rounds, to see that it works: two minutes",
     ),
     # So many rounds that the intervals are some percent of the effect; blocks long enough for a
@@ -79,6 +80,7 @@ TIERS = {
         {"mlp": HIGH, "resnet20": HEIGHTS, "lstm": HEIGHTS},
         rounds=30,
         block_seconds=0.2,
+        processes=3,
         about="the paper's heights, and 50 for the MLP: about a quarter of an hour on 2 cores",
     ),
 }

@@ -14,14 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments import ExperimentError
+from experiments import ExperimentError, sweep
 from experiments.provenance import environment
-from experiments.sweep import processes
 from experiments.timing.record import Timing
 from experiments.timing.workload import Contender, Trainer, Workload
 
 # A tower's first step starts its state, and the second is the first that can be compiled.
 WARM_UP = 3
+# What a level adds to memory shows in the first few; time is measured at all heights.
+MEMORY_UP_TO = 3
 
 Step = Callable[[], None]
 
@@ -32,6 +33,7 @@ def measure(
     *,
     rounds: int,
     block_seconds: float,
+    processes: int = 1,
     device: str = "cpu",
     threads: int = 1,
     source: dict[str, Any] | None = None,
@@ -42,12 +44,18 @@ def measure(
         workload, contenders: what to measure; the first contender decides the length of a block.
         rounds: how many times each contender has its turn.
         block_seconds: about how long its turn lasts.
+        processes: how many measure the memory of a contender.
         device: where to train.
         threads: of each process.
         source: the state of the source code (`experiments.provenance.source`).
     """
     settle(device, threads)
-    peaks = [peak_of_process(workload, each, device, threads) for each in contenders]
+    peaks = [
+        [peak_of_process(workload, each, device, threads) for _ in range(processes)]
+        if each.height is None or each.height <= MEMORY_UP_TO
+        else []
+        for each in contenders
+    ]
     with compiled_or_refused():
         trainers = {each.name: Trainer(workload, each, device) for each in contenders}
         for trainer in trainers.values():
@@ -113,7 +121,7 @@ def block(step: Step, seconds: float, device: str) -> int:
 
 def peak_of_process(workload: Workload, contender: Contender, device: str, threads: int) -> int:
     """`peak_bytes` in a fresh process."""
-    with processes(1) as executor:
+    with sweep.processes(1) as executor:
         try:
             return executor.submit(peak_bytes, workload, contender, device, threads).result()
         except BrokenProcessPool as error:

@@ -1,6 +1,8 @@
 """What a measurement leaves behind: a record for each contender."""
 
 from dataclasses import dataclass
+from math import nan
+from statistics import median
 from typing import Any
 
 SCHEMA = 1  # raised when the fields of a record change their meaning
@@ -17,8 +19,8 @@ class Timing:
         seconds: seconds a step, one value for each round; the rounds are those of all contenders
             that were timed together.
         steps: how many steps the value of a round is the mean of.
-        peak_bytes: the most that training took: of the device's memory, or the whole of a process
-            on a CPU.
+        peak_bytes: the most that training took, of the device's memory, or the whole of a process
+            on a CPU; a value for each process that was asked, and none if none was.
         state_bytes: the tensors that the optimizer keeps.
         parameter_bytes: the model's parameters.
         together: how many contenders were timed together.
@@ -33,9 +35,14 @@ class Timing:
     fast: bool
     seconds: list[float]
     steps: int
-    peak_bytes: int
+    peak_bytes: list[int]
     state_bytes: int
     parameter_bytes: int
     together: int
     provenance: dict[str, Any]
     schema: int = SCHEMA
+
+    @property
+    def peak(self) -> float:
+        """The median peak in MiB; nan if it was not measured."""
+        return median(self.peak_bytes) / 2**20 if self.peak_bytes else nan

@@ -36,6 +36,7 @@ def session(
                 contenders(heights, compiled),
                 rounds=extent.rounds,
                 block_seconds=extent.block_seconds,
+                processes=extent.processes,
                 device=device,
                 threads=threads,
                 source=source,
@@ -54,7 +55,7 @@ def table(measurement: Measurement) -> Iterator[str]:
     width = max(map(len, measurement.timings))
     for name, timing in measurement.timings.items():
         line = f"  {name:<{width}}  {measurement.milliseconds(name).median:9.3f} ms"
-        line += f"  {timing.peak_bytes / 2**20:6.0f} MiB  state {timing.state_bytes / 2**20:.2f}"
+        line += f"  {timing.peak:6.0f} MiB  state {timing.state_bytes / 2**20:.2f}"
         base = _base(timing)
         if base != name:
             line += f"  {measurement.ratio(name, base).text(3)} of {base}"

@@ -17,12 +17,14 @@ class TimingTier:
         heights: of the towers, by workload.
         rounds: how many times each contender has its turn.
         block_seconds: about how long its turn lasts.
+        processes: how many measure the memory of a contender; they differ by some percent.
         about: what this tier is for and how long it takes, in one line.
     """
 
     heights: Mapping[str, Sequence[int]]
     rounds: int
     block_seconds: float
+    processes: int
     about: str
 
 

@@ -37,7 +37,7 @@ TINY = Workload(
 STUDY = TimingStudy(
     "figure0",
     "Figure 0",
-    {"quick": TimingTier({"tiny": (0, 1), "second": (0, 2)}, 3, 1e-5, "quick")},
+    {"quick": TimingTier({"tiny": (0, 1), "second": (0, 2)}, 3, 1e-5, 1, "quick")},
     {"tiny": TINY, "second": dataclasses.replace(TINY, name="second")},
 )
 
@@ -93,9 +93,9 @@ def test_the_device_has_done_its_work_before_the_clock_is_read():
 def test_a_slower_contender_comes_out_slower():
     slow = dataclasses.replace(TINY, plain=Slow)
     timings = measure(
-        slow, [Contender(0), Contender(None)], rounds=5, block_seconds=1e-4, threads=1
+        slow, [Contender(0), Contender(None)], rounds=15, block_seconds=1e-4, threads=1
     )
-    assert Measurement.of(timings).ratio(PLAIN, "height 0").low > 1.5
+    assert Measurement.of(timings).ratio(PLAIN, "height 0").median > 1.5
 
 
 class Slow(torch.optim.SGD):
@@ -111,6 +111,7 @@ def test_what_a_record_says():
         contenders((0, 2), compiled=False),
         rounds=3,
         block_seconds=1e-4,
+        processes=2,
         source={"commit": "c", "clean": True},
     )
     assert [t.contender for t in timings] == ["height 0", "height 2", PLAIN, FUSED]
@@ -120,7 +121,7 @@ def test_what_a_record_says():
     assert {t.parameter_bytes for t in timings} == {4 * (8 * 4 + 4)}
     kept = [t.state_bytes for t in timings]
     assert kept[1] >= timings[1].parameter_bytes > kept[0]  # the last gradient
-    assert min(t.peak_bytes for t in timings) > 10_000_000  # a process with torch in it
+    assert all(len(t.peak_bytes) == 2 and t.peak > 10 for t in timings)  # torch alone takes that
     for timing in timings:
         assert timing.provenance == timings[0].provenance
         assert {"commit", "clean", "torch", "device", "threads", "processor"} <= set(
@@ -270,3 +271,10 @@ def test_the_command_line(tmp_path, monkeypatch, capsys, here):
 def test_training_what_is_measured_is_an_error(capsys):
     assert cli.main(["run", "figure4f"]) == 1
     assert "python -m experiments time" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("here")
+def test_memory_is_measured_at_low_heights_only():
+    timings = measure(TINY, [Contender(0), Contender(4)], rounds=1, block_seconds=0)
+    assert [len(t.peak_bytes) for t in timings] == [1, 0]
+    assert np.isnan(timings[1].peak)
