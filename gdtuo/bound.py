@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -87,7 +88,9 @@ class BoundStep:
         stores: Sequence[Store],
         capturable: bool,
     ) -> None:
-        self.works, self.stores = works, stores
+        # The gradients of now are not held for the next step.
+        self.works = [dataclasses.replace(w, g=w.g.new_empty(0), along=None) for w in works]
+        self.stores = stores
         self.safeguards = learners[0].safeguards
         self.learner = learners[0]
         self.factors = [work.lr_factor for work in works]
