@@ -27,6 +27,7 @@ CONTENDERS = (
     "Adam^lr / SGD(1e-05)",
     "published Adam / SGD(1e-05)",
 )
+COMPILED = ("Adam / SGD(1e-05), compiled", "Adam^lr / SGD(1e-05), compiled")
 
 
 def write(results: Results, folder: Path, readme: Path = README) -> Path:
@@ -41,6 +42,7 @@ def write(results: Results, folder: Path, readme: Path = README) -> Path:
 def write_performance(folder: Path, page: Path = PERFORMANCE) -> Path:
     """Fill in the tables of the page on what a step costs; returns its path."""
     text = _filled(page.read_text(encoding="utf-8"), "floor", floor(folder / BENCHMARKS))
+    text = _filled(text, "gap", gap(folder / BENCHMARKS))
     page.write_text(text, encoding="utf-8")
     return page
 
@@ -64,6 +66,23 @@ def floor(path: Path) -> str:
         "",
         *(f"{infos[0]['threads']} threads, torch {infos[0]['torch']}." for _ in infos[:1]),
     ]
+    return "\n".join(lines)
+
+
+def gap(path: Path) -> str:
+    """A compiled step over the fastest form of ``torch.optim.Adam``."""
+    infos = [each["extra_info"] for each in _record(path)["benchmarks"]]
+    sides = [{"workload": name} for name in WORKLOADS] + [{"parameters": n} for n in STEPS]
+    lines = ["| | " + " | ".join(f"`{name}`" for name in COMPILED) + " |", "|---|---|---|"]
+    for side, label in zip(sides, (*WORKLOADS.values(), *STEPS.values()), strict=True):
+        times = _of(infos, "ratio", **side)
+        fastest = min((x for name, x in times.items() if name.startswith("torch")), default=1.0)
+        cells = [f"{times[name] / fastest:.2f}" if name in times else "-" for name in COMPILED]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    for info in (info for info in infos if "members" in info):
+        (times,) = (x for name, x in info["ratio"].items() if name.endswith("compiled"))
+        label = f"a member's step in an ensemble of {info['members']}, over one alone"
+        lines.append(f"| {label} | {times:.2f} | - |")
     return "\n".join(lines)
 
 

@@ -1,5 +1,6 @@
 """A tier's workloads, measured one after another and recorded, and what came of it in words."""
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -55,7 +56,8 @@ def table(measurement: Measurement) -> Iterator[str]:
     width = max(map(len, measurement.timings))
     for name, timing in measurement.timings.items():
         line = f"  {name:<{width}}  {measurement.milliseconds(name).median:9.3f} ms"
-        line += f"  {timing.peak:6.0f} MiB  state {timing.state_bytes / 2**20:.2f}"
+        peak = "     -    " if math.isnan(timing.peak) else f"{timing.peak:6.0f} MiB"
+        line += f"  {peak}  state {timing.state_bytes / 2**20:.2f}"
         base = _base(timing)
         if base != name:
             line += f"  {measurement.ratio(name, base).text(3)} of {base}"
