@@ -16,6 +16,7 @@ from gdtuo.core import Level, arithmetic_dtype
 from gdtuo.errors import GdtuoError
 from gdtuo.learner import Learner, Parts
 from gdtuo.rule import Rule
+from gdtuo.safeguards import NO_SAFEGUARDS
 
 #: What has hyperparameters of its own: all groups together, each group, tensor, element, or member
 #: of an ensemble, an entry of the first dimension of all tensors.
@@ -117,7 +118,7 @@ def set_guards(
     for key in [key for key in group if key.startswith("guard.") and not guard]:
         del group[key]
     if guard and "level0.learned" in group and "guard.causes" not in group:
-        Learner(levels, group).start_counts()
+        Learner(levels, group, NO_SAFEGUARDS).start_counts()
 
 
 def follow(group: Group, states: States, levels: tuple[Level, ...], guard: int, kind: Kind) -> None:

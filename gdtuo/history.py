@@ -15,6 +15,7 @@ from torch import Tensor
 from gdtuo import groups
 from gdtuo.errors import GdtuoError
 from gdtuo.learner import FORMAT, Learner
+from gdtuo.safeguards import NO_SAFEGUARDS
 from gdtuo.tower import Tower
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ class History:
             store = {key: x[..., x.shape[-1] - n :] for key, x in shared.items()} | self._read(i)
             parts = groups.parts(self.optimizer.param_groups[i], per)
             for j, level in enumerate(levels):
-                values = vars(level.values(*Learner(levels, store).coordinates(j)))
+                values = vars(level.values(*Learner(levels, store, NO_SAFEGUARDS).coordinates(j)))
                 slopes = level.split(level.learned, store[f"level{j}.hypergradient"])
                 for name in (n for n in level.rule.hyperparameters if n in values):
                     of = level.lr_for if name == "lr" else None
@@ -275,7 +276,8 @@ class History:
         loaded = []
         for i, theirs in enumerate(saved):
             group = self.optimizer.param_groups[i]
-            Learner(self.optimizer._levels[i], group).check_state(state_dict | theirs)
+            learner = Learner(self.optimizer._levels[i], group, NO_SAFEGUARDS)
+            learner.check_state(state_dict | theirs)
             tensors = list(self._tensors(i).values())
             width = sum(x.numel() for x in tensors)
             if theirs["rows"].shape != (len(theirs["steps"]), width):

@@ -14,7 +14,7 @@ from gdtuo.cell import Cell, Store
 from gdtuo.core import Inputs, Level, coordinates, structure, update
 from gdtuo.errors import GdtuoError
 from gdtuo.rule import State
-from gdtuo.safeguards import NO_SAFEGUARDS, Safeguards
+from gdtuo.safeguards import Safeguards
 
 # For each part of a group that has hyperparameters of its own: its columns, and its shape if these
 # are more than one.
@@ -50,7 +50,7 @@ class Learner:
 
     levels: tuple[Level, ...]
     store: Store
-    safeguards: Safeguards = NO_SAFEGUARDS
+    safeguards: Safeguards  # without a default: compilers before torch 2.13 can't take one
 
     def initialize(self, dtype: torch.dtype, device: torch.device, copies: int | None) -> None:
         """Start; ``copies`` of everything that is learned, or None for a single one."""
@@ -96,8 +96,10 @@ class Learner:
 
     def cells(self) -> list[Cell]:
         """Of level 1 and above, as far up as anything is learned and not frozen."""
-        learning = itertools.takewhile(self.is_learning, range(len(self.levels) - 1))
-        return [self._cell_above(i) for i in learning]
+        cells: list[Cell] = []
+        while len(cells) < len(self.levels) - 1 and self.is_learning(len(cells)):
+            cells.append(self._cell_above(len(cells)))
+        return cells
 
     def _cell_above(self, i: int) -> Cell:
         """What steps level i's learned coordinates."""

@@ -12,6 +12,7 @@ from gdtuo import groups
 from gdtuo.core import Inputs, Level, update
 from gdtuo.errors import GdtuoError
 from gdtuo.learner import Learner
+from gdtuo.safeguards import NO_SAFEGUARDS
 
 
 def load(
@@ -37,7 +38,7 @@ def load(
         given = _upgraded(given, levels_of)
         ours, saved = optimizer.param_groups, given["param_groups"]
         for levels, group, theirs in zip(levels_of, ours, saved, strict=True):
-            learner = Learner(levels, group)
+            learner = Learner(levels, group, NO_SAFEGUARDS)
             learner.check_state(theirs)
             learner.check_layout(theirs)
             for p, i in zip(group["params"], theirs["params"], strict=True):

@@ -186,9 +186,9 @@ def commit(made: Draft, ok: Tensor | None = None, apply: Apply = subtract) -> No
             cell.save(inputs, state_after, flag)
             apply(learner, cell, step if flag is None else torch.where(flag, step, 0.0))
         work.cell.count(flag)
-    for group, factor in {id(w.group): (w.group, w.lr_factor) for w, _ in made.updates}.values():
-        before = group["previous_lr_factor"]
-        group["previous_lr_factor"] = factor if ok is None else torch.where(ok, factor, before)
+    for work, _ in made.updates:
+        factor, before = work.lr_factor, work.group["previous_lr_factor"]
+        work.group["previous_lr_factor"] = factor if ok is None else torch.where(ok, factor, before)
     if made.updates:
         learner.commit(made.hyper_steps, ok)
 

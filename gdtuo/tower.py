@@ -288,9 +288,8 @@ class Tower(torch.optim.Optimizer):
         if own is learner.store:
             return learner
         # One tower for all groups: what is learned is the first's, the constants are its own.
-        return Learner(
-            self._levels[group], {**learner.store, "level0.constant": own["level0.constant"]}
-        )
+        store = {**learner.store, "level0.constant": own["level0.constant"]}
+        return Learner(self._levels[group], store, self.safeguards)
 
     def freeze(self, *names: str, level: int = 0, group: int | None = None) -> None:
         """Stop learning, from the next step on, until `unfreeze`; values stay where they are.
