@@ -146,19 +146,20 @@ class BoundStep:
         """What must still be there the next time."""
         kept = 2 * self.safeguards.guard or 1
         self.tensors: list[tuple[Store, str, Tensor]] = []
-        self.numbers: list[tuple[Store, str, int]] = []
+        self.kept: list[tuple[Store, str, int]] = []  #: after any step
+        self.frozen: list[tuple[Store, str, int]] = []
         for work in self.works:
             cell = work.cell
             for store in cell.stores:
                 here = [(key, value) for key, value in store.items() if isinstance(value, Tensor)]
                 self.tensors += [(store, key, value) for key, value in here]
-                self.numbers.append((store, "is_kept", kept if cell.level.learned else 0))
+                self.kept.append((store, "is_kept", kept if cell.level.learned else 0))
         for store in self.stores:
             for key, value in store.items():
                 if isinstance(value, Tensor):
                     self.tensors.append((store, key, value))
                 elif key.endswith(".frozen"):
-                    self.numbers.append((store, key, value))
+                    self.frozen.append((store, key, value))
         self.counts = self.first_counts = [store[key] for store, key in self.counters]
         stepped = [(work.g.dtype, work.g.device, work.cell.tensors) for work in self.works]
         self.parameters = [
@@ -180,7 +181,7 @@ class BoundStep:
             )
             and all(p.grad is None for p in self.others)
             and all(store.get(key) is tensor for store, key, tensor in self.tensors)
-            and all(store[key] == number for store, key, number in self.numbers)
+            and all(store[key] == number for store, key, number in (*self.kept, *self.frozen))
             and [store[key] for store, key in self.counters] == self.counts
             and [len(group["params"]) for group in every] == self.sizes
         )
@@ -202,7 +203,7 @@ class BoundStep:
         self.counts = counts
         for (store, key), count in zip(self.counters, counts, strict=True):
             store[key] = count
-        for store, key, number in self.numbers:
+        for store, key, number in self.kept:
             store[key] = number
 
     def on_the_device(self, gradients: Gradients) -> None:

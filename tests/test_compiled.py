@@ -194,6 +194,18 @@ def test_capturable(guard):
             torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-11)
 
 
+def test_counting_replays_leaves_what_is_frozen():
+    model = make_model()
+    tower = gdtuo.Tower(model.parameters(), ADAM, compile=QUICK, capturable=True)
+    train(model, tower, 4)
+    tower.freeze("lr")
+    lr = tower.hyperparameters()[0]["lr"]
+    frozen = tower.state_dict()["param_groups"][0]["level0.frozen"]
+    assert frozen == tower.param_groups[0]["level0.frozen"] != 0
+    train(model, tower, 2, start=4)
+    assert tower.hyperparameters()[0]["lr"] == lr
+
+
 def test_capturable_needs_a_compiled_step():
     with pytest.raises(gdtuo.GdtuoError, match="capturable=True without compile"):
         gdtuo.Tower(make_model().parameters(), ADAM, capturable=True)
