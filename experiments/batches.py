@@ -7,6 +7,8 @@ import gdtuo
 from experiments import tasks
 from experiments.run import Run
 from experiments.tasks import StackableTask
+from gdtuo.core import levels_of
+from gdtuo.ensemble import structure_of
 
 MEMBERS = 16  # more save no time on a processor, and an interrupt loses more
 
@@ -35,19 +37,5 @@ def _kind(run: Run) -> Hashable:
     rule = gdtuo.parse(run.tower)
     if not issubclass(tasks.find(run.task), StackableTask) or not rule.elementwise:
         return run
-    structure = tuple(map(_structure, rule.levels))
+    structure = structure_of(levels_of(rule))
     return run.task, run.data, run.epochs, run.parent is None, structure
-
-
-def _structure(level: gdtuo.Rule) -> Hashable:
-    """All of a level but the values at which its hyperparameters start."""
-    constants = [name for name in level.specs if name not in level.hyperparameters]
-    return (
-        type(level),
-        level.learned,
-        tuple(level.lr_by_name or ()),
-        tuple(getattr(level, name) for name in constants),
-        tuple(name for name, spec in level.specs.items() if spec.optional and level.uses(name)),
-        level.coordinates,
-        level.bounds,
-    )

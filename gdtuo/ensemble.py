@@ -269,7 +269,7 @@ def _one_for_each(rules: Any, count: int) -> list[Rule]:
 
 def _check_structures(towers: Sequence[tuple[Level, ...]]) -> None:
     """Raise `GdtuoError` unless the towers differ in initial values alone."""
-    texts = [_structure(levels) for levels in towers]
+    texts = [structure_of(levels) for levels in towers]
     for i, text in enumerate(texts):
         if text != texts[0]:
             raise GdtuoError(
@@ -279,7 +279,8 @@ def _check_structures(towers: Sequence[tuple[Level, ...]]) -> None:
             )
 
 
-def _structure(levels: Sequence[Level]) -> str:
+def structure_of(levels: Sequence[Level]) -> str:
+    """All of a tower but its initial values: what the members of an ensemble have in common."""
     further = [
         f"{what} of {type(level.rule).__name__} {dict(getattr(level.rule, what))}"
         for level in levels
