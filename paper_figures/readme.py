@@ -62,10 +62,8 @@ def floor(path: Path) -> str:
             cells = [f"{x['pull']:.2f}", f"{x['update']:.2f}", f"{both:.2f}"]
             cells += [f"{x['fused']:.2f}", f"{x['copy']:.2f}"]
             lines.append(f"| `{info['tower']}`, {where} | {' | '.join(cells)} |")
-    lines += [
-        "",
-        *(f"{infos[0]['threads']} threads, torch {infos[0]['torch']}." for _ in infos[:1]),
-    ]
+    if infos:
+        lines += ["", f"Threads: {infos[0]['threads']}; torch {infos[0]['torch']}."]
     return "\n".join(lines)
 
 
