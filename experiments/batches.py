@@ -35,7 +35,8 @@ def _split(runs: list[Run], members: int) -> list[list[Run]]:
 def _kind(run: Run) -> Hashable:
     """What the runs of an ensemble have in common."""
     rule = gdtuo.parse(run.tower)
-    if not issubclass(tasks.find(run.task), StackableTask) or not rule.elementwise:
+    stackable = issubclass(tasks.find(run.task), StackableTask) and rule.elementwise
+    if not stackable or run.schedule:
         return run
     structure = structure_of(levels_of(rule))
-    return run.task, run.data, run.epochs, run.parent is None, structure
+    return run.task, run.data, run.epochs, run.options, run.parent is None, structure

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,6 +31,9 @@ class Run:
         seed: decides initial weights and batch order.
         epochs: the length.
         parent: for a rerun, the key of the run whose final level-0 hyperparameters it starts from.
+        options: what it chooses of the task's options, those at their defaults left out; given as
+            a dict, kept as sorted pairs.
+        schedule: the epochs after which the step size is divided by ten.
     """
 
     task: str
@@ -39,16 +42,27 @@ class Run:
     seed: int
     epochs: int
     parent: str | None = None
+    options: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
+    schedule: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise ExperimentError(f"epochs is {self.epochs}; a run has at least one")
         object.__setattr__(self, "tower", str(gdtuo.parse(self.tower)))
+        chosen = tasks.find(self.task).chosen(dict(self.options))
+        object.__setattr__(self, "options", tuple(chosen.items()))
+        object.__setattr__(self, "schedule", tuple(self.schedule))
 
     @property
     def key(self) -> str:
-        """The run's name in a store: a hash of its fields and the version of its task."""
+        """The run's name in a store: a hash of its fields and the version of its task.
+
+        Fields that runs gained later are left out while empty, so that older records keep theirs.
+        """
         fields = dataclasses.asdict(self) | {"task_version": tasks.find(self.task).version}
+        for name in ("options", "schedule"):
+            if not fields[name]:
+                del fields[name]
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -63,7 +77,7 @@ class Record:
             was nothing to start from, which is a result and is kept; "failed": it is run again.
         message: why, unless "ok".
         started: the optimizer that trained; it differs from the run's tower for a rerun.
-        curves: one value for each epoch: "train_loss" (mean over the batches), the task's metric,
+        curves: one value for each epoch: "train_loss" (mean over the batches), the task's figures,
             and "hyperparameters", for each level, 0 first, a list by name. None: not finite.
         final: the last value of each curve; None unless "ok".
         lr_last_epoch: level 0's lr after each step of the last epoch, to six digits; empty unless
@@ -71,8 +85,8 @@ class Record:
         steps: the optimizer's steps.
         seconds: wall-clock time of training and evaluation; for runs that were trained together,
             their time over their number.
-        provenance: commit, versions, machine, data; "ensemble": with how many members it was
-            trained, absent for a run alone.
+        provenance: commit, versions, machine, data; "data_note": what must be said of the data, if
+            anything; "ensemble": with how many members it was trained, absent for a run alone.
     """
 
     run: Run
@@ -163,6 +177,7 @@ def execute_all(
                 **(source or {}),
                 **(together if outcome.fingerprint else {}),
                 "data": outcome.fingerprint,
+                **({"data_note": outcome.note} if outcome.note else {}),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             },
         )
@@ -202,5 +217,5 @@ def _start(rule: gdtuo.Rule, run: Run, parent: Record | None) -> gdtuo.Rule:
 
 def _train(members: Sequence[tuple[Run, gdtuo.Rule, Outcome]], device: str) -> None:
     runs, rules, outcomes = zip(*members, strict=True)
-    made = [tasks.find(run.task)(run.data, run.seed, device) for run in runs]
-    train(made, rules, runs[0].epochs, outcomes)
+    made = [tasks.find(run.task)(run.data, run.seed, device, **dict(run.options)) for run in runs]
+    train(made, rules, runs[0].epochs, outcomes, runs[0].schedule)

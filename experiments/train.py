@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import MultiStepLR
 
 import gdtuo
 from experiments.tasks import Task
+from experiments.tasks.task import Figures
 
 CHECK_EVERY = 64  # steps between two looks at whether losses are finite: a look costs a sync
 
@@ -29,21 +31,26 @@ class Outcome:
     lr_last_epoch: list[float] = dataclasses.field(default_factory=list)
     steps: int = 0
     fingerprint: str | None = None
+    note: str = ""
 
 
 class Alone:
     """The model of one task under a `gdtuo.Tower`."""
 
     def __init__(self, tasks: Sequence[Task], rules: Sequence[gdtuo.Rule]) -> None:
+        self.tasks = tasks
         (self.task,), (rule,) = tasks, rules
         self.optimizer = gdtuo.Tower(self.task.model.parameters(), rule)
 
-    def losses(self) -> Iterator[Tensor]:
-        """One epoch, lazily: the loss of each member, at the weights of that moment."""
-        return (loss[None] for loss in self.task.losses())
+    def parameters(self) -> Iterator[Tensor]:
+        return self.task.model.parameters()
 
-    def metrics(self) -> list[float]:
-        """The task's metric of each member."""
+    def losses(self, step: int) -> Tensor:
+        """The loss of each member for its batch `step` of this epoch."""
+        return self.task.loss(step)[None]
+
+    def figures(self) -> list[Figures]:
+        """The task's figures of each member."""
         return [self.task.evaluate()]
 
     def levels(self, member: int) -> Levels:
@@ -62,14 +69,16 @@ class Together:
         self.tasks = tasks
         self.optimizer = gdtuo.Ensemble([task.model for task in tasks], rules)
 
-    def losses(self) -> Iterator[Tensor]:
+    def parameters(self) -> Iterator[Tensor]:
+        return self.optimizer.parameters()
+
+    def losses(self, step: int) -> Tensor:
         first = self.tasks[0]
-        for batches in zip(*(task.batches() for task in self.tasks), strict=True):
-            inputs, targets = first.examples(torch.stack(batches))
-            yield torch.vmap(first.loss)(self.optimizer(inputs, separate=True), targets)
+        inputs, targets = first.examples(torch.stack([task.batch(step) for task in self.tasks]))
+        return torch.vmap(first.criterion)(self.optimizer(inputs, separate=True), targets)
 
     @torch.no_grad()
-    def metrics(self) -> list[float]:
+    def figures(self) -> list[Figures]:
         first = self.tasks[0]
         return [first.score(outputs) for outputs in self.optimizer(first.test_inputs)]
 
@@ -82,7 +91,11 @@ class Together:
 
 
 def train(
-    tasks: Sequence[Task], rules: Sequence[gdtuo.Rule], epochs: int, outcomes: Sequence[Outcome]
+    tasks: Sequence[Task],
+    rules: Sequence[gdtuo.Rule],
+    epochs: int,
+    outcomes: Sequence[Outcome],
+    schedule: Sequence[int] = (),
 ) -> None:
     """Train each task's model under the tower of its rule, and write down what becomes of it.
 
@@ -94,23 +107,25 @@ def train(
         rules: one for each task; those of several differ in initial values alone.
         epochs: the length.
         outcomes: one for each task, filled in on the way.
+        schedule: the epochs after which the step size is divided by ten; for a run alone.
     """
     trainee = (Alone if len(tasks) == 1 else Together)(tasks, rules)
     for member, (task, outcome) in enumerate(zip(tasks, outcomes, strict=True)):
         levels = trainee.levels(member)
         outcome.fingerprint = task.fingerprint
+        outcome.note = task.note
         outcome.curves = {
             "train_loss": [],
-            task.metric: [],
             "hyperparameters": [{name: [] for name in level} for level in levels],
         }
+    drops = MultiStepLR(trainee.optimizer, schedule) if schedule else None
     live = dict(enumerate(outcomes))
     for epoch in range(1, epochs + 1):
         means = _epoch(trainee, live, follow=epoch == epochs and len(rules[0].levels) > 1)
-        metrics, finite = trainee.metrics(), trainee.finite()
+        figures, finite = trainee.figures(), trainee.finite()
         for member, outcome in list(live.items()):
-            figures = {"train_loss": means[member], tasks[member].metric: metrics[member]}
-            _append(outcome.curves, figures, trainee.levels(member))
+            shown = {"train_loss": means[member], **figures[member]}
+            _append(outcome.curves, shown, trainee.levels(member))
             if not _all_finite(last(outcome.curves)) or not finite[member]:
                 outcome.status = "diverged"
                 outcome.message = (
@@ -119,6 +134,8 @@ def train(
                 del live[member]
         if not live:
             break
+        if drops:
+            drops.step()
 
 
 def _epoch(trainee: Alone | Together, live: dict[int, Outcome], follow: bool) -> dict[int, float]:
@@ -133,9 +150,14 @@ def _epoch(trainee: Alone | Together, live: dict[int, Outcome], follow: bool) ->
         means[member] = total[member].item() / batch
         live[member].steps += batch
 
-    for batch, losses in enumerate(trainee.losses(), 1):
+    for task in trainee.tasks:
+        task.begin()
+    for batch in range(1, trainee.tasks[0].steps + 1):
+        losses = trainee.losses(batch - 1)
         trainee.optimizer.zero_grad()
         losses.sum().backward()
+        if (clip := trainee.tasks[0].clip) is not None:
+            torch.nn.utils.clip_grad_value_(trainee.parameters(), clip)
         trainee.optimizer.step()
         total = losses.detach() if total is None else total + losses.detach()
         for member in [m for m in live if m not in means] if follow else ():
@@ -157,7 +179,7 @@ def _epoch(trainee: Alone | Together, live: dict[int, Outcome], follow: bool) ->
 
 def _append(curves: Curves, figures: dict[str, float], levels: Levels) -> None:
     for name, value in figures.items():
-        curves[name].append(_finite(value))
+        curves.setdefault(name, []).append(_finite(value))
     for curve, level in zip(curves["hyperparameters"], levels, strict=True):
         for name, value in level.items():
             curve[name].append(_finite(value))

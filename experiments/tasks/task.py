@@ -1,46 +1,93 @@
 """What a task is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import ClassVar
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from experiments import ExperimentError
 from experiments.data import Dataset
+
+Figures = dict[str, float]
 
 
 class Task(ABC):
-    """A model, its data, its loss and its metric, made afresh for each run.
+    """A model, its data, its loss and its metrics, made afresh for each run.
 
     Initial weights and the order of the batches depend on the seed alone, so that runs that
     share a seed are paired whatever their optimizers do.
 
     Attributes:
         version: raised whenever the numbers of a run would change; part of every run's key.
-        metric: the name that `evaluate`'s figure has in the records.
+        metric: the name of the figure, among those of `evaluate`, that runs are judged by; the
+            lower the better.
+        options: what a run may choose beside data and seed, with the defaults.
         model: what is trained.
+        steps: how many an epoch has.
         fingerprint: a hash of the data.
+        note: what every record must say about the data; usually nothing.
+        clip: gradients are clipped to this, element by element; None: not.
     """
 
     version: ClassVar[int]
     metric: ClassVar[str]
+    options: ClassVar[Mapping[str, Any]] = {}
     model: nn.Module
+    steps: int
     fingerprint: str
+    note: str = ""
+    clip: float | None = None
 
     @abstractmethod
-    def __init__(self, data: str, seed: int, device: str) -> None: ...
+    def __init__(self, data: str, seed: int, device: str, **options: Any) -> None: ...
+
+    @classmethod
+    def chosen(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The `options` that differ from the defaults, by name.
+
+        Raises:
+            ExperimentError: the task has no such option, or the value is of another kind.
+        """
+        for name, value in options.items():
+            if name not in cls.options:
+                known = ", ".join(cls.options) or "none"
+                raise ExperimentError(f"{cls.__name__} has no option {name!r}; it has {known}")
+            if type(value) is not type(cls.options[name]):
+                raise ExperimentError(
+                    f"option {name} of {cls.__name__} is {value!r}; expected something like "
+                    f"{cls.options[name]!r}"
+                )
+        return {n: v for n, v in sorted(options.items()) if v != cls.options[n]}
 
     @abstractmethod
+    def begin(self) -> None:
+        """Start an epoch: draw what is drawn once for all its steps."""
+
+    @abstractmethod
+    def loss(self, step: int) -> Tensor:
+        """The loss, of shape (), of batch `step` of this epoch; steps come in order, from 0."""
+
     def losses(self) -> Iterator[Tensor]:
-        """One epoch of training, lazily: the loss of each batch at the weights of that moment.
+        """One epoch, lazily: the loss of each batch at the weights of that moment."""
+        self.begin()
+        return map(self.loss, range(self.steps))
 
-        Whatever is carried from batch to batch lives in the generator's own variables.
+    @abstractmethod
+    def evaluate(self) -> Figures:
+        """The figures of the model as it is, `metric` among them."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """What the rest of the run depends on beside the model: tensors, numbers and strings.
+
+        Taken between two steps, and given to `restore` of a task made in the same way, it lets the
+        run go on to the bit.
         """
 
     @abstractmethod
-    def evaluate(self) -> float:
-        """The metric on the test set; the lower the better."""
+    def restore(self, state: dict[str, Any]) -> None: ...
 
 
 class StackableTask(Task):
@@ -57,17 +104,17 @@ class StackableTask(Task):
     data: Dataset
 
     @abstractmethod
-    def batches(self) -> Iterator[Tensor]:
-        """One epoch: the indices of each batch among the training examples."""
+    def batch(self, step: int) -> Tensor:
+        """The indices of batch `step` of this epoch among the training examples."""
 
     @staticmethod
     @abstractmethod
-    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    def criterion(outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of a batch, of shape ()."""
 
     @abstractmethod
-    def score(self, outputs: Tensor) -> float:
-        """The metric, from the outputs for the whole test set."""
+    def score(self, outputs: Tensor) -> Figures:
+        """The figures, from the outputs for the whole test set."""
 
     def examples(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """The training inputs and targets at `indices`, in whatever shape those are."""
@@ -77,11 +124,10 @@ class StackableTask(Task):
     def test_inputs(self) -> Tensor:
         return self.data.test_inputs
 
-    def losses(self) -> Iterator[Tensor]:
-        for indices in self.batches():
-            inputs, targets = self.examples(indices)
-            yield self.loss(self.model(inputs), targets)
+    def loss(self, step: int) -> Tensor:
+        inputs, targets = self.examples(self.batch(step))
+        return self.criterion(self.model(inputs), targets)
 
     @torch.no_grad()
-    def evaluate(self) -> float:
+    def evaluate(self) -> Figures:
         return self.score(self.model(self.test_inputs))

@@ -88,8 +88,8 @@ def test_a_rerun_starts_from_what_was_learned(run):
 
 
 def test_a_run_that_diverges_is_a_result(run, monkeypatch):
-    losses = Mlp.losses
-    monkeypatch.setattr(Mlp, "losses", lambda self: (loss / 0 for loss in losses(self)))
+    loss = Mlp.loss
+    monkeypatch.setattr(Mlp, "loss", lambda self, step: loss(self, step) / 0)
     record = execute(dataclasses.replace(run, epochs=5))
     assert record.status == "diverged"
     assert "no longer finite in epoch 1" in record.message
@@ -127,3 +127,44 @@ def test_an_epoch_of_mnist_teaches():
     record = execute(Run("mlp", "mnist", "Adam / SGD(1e-5)", seed=0, epochs=1))
     assert record.steps == 235
     assert record.final["test_error"] < 8
+
+
+def test_options_at_their_defaults_are_no_options(run):
+    """One behaviour has one key, and runs of before there were options keep theirs."""
+    assert run.key == "29ab1ed03880b63f"
+    assert dataclasses.replace(run, options={"batch": 256}).key == run.key
+    other = dataclasses.replace(run, options={"shuffled": False, "batch": 300})
+    assert other.options == (("batch", 300), ("shuffled", False))
+    assert other.key != run.key != dataclasses.replace(run, schedule=(1,)).key
+
+
+def test_an_option_that_the_task_lacks(run):
+    with pytest.raises(ExperimentError, match="Mlp has no option 'bach'; it has batch, shuffled"):
+        dataclasses.replace(run, options={"bach": 300})
+    with pytest.raises(ExperimentError, match="option batch of Mlp is '300'; expected .* 256"):
+        dataclasses.replace(run, options={"batch": "300"})
+
+
+def test_batches_in_the_order_of_the_data_set(run):
+    task = Mlp("digits", 0, "cpu", batch=300, shuffled=False)
+    task.begin()
+    assert task.steps == 5
+    assert task.batch(4).tolist() == list(range(1200, 1297))
+
+
+def test_a_schedule_divides_the_step_size_by_ten(run):
+    plain = dataclasses.replace(run, tower="SGD", epochs=3)
+    dropped = execute(dataclasses.replace(plain, schedule=(1,))).curves["train_loss"]
+    full = execute(plain).curves["train_loss"]
+    assert dropped[0] == full[0]
+    assert dropped[1] - dropped[2] < 0.5 * (full[1] - full[2])
+
+
+def test_a_task_goes_on_from_its_state():
+    task, other = (Mlp("digits", seed, "cpu") for seed in (0, 1))
+    task.begin()
+    other.restore(task.state())
+    assert task.batch(1).tolist() == other.batch(1).tolist()
+    for each in (task, other):
+        each.begin()
+    assert task.batch(0).tolist() == other.batch(0).tolist()

@@ -87,12 +87,14 @@ def test_a_member_that_diverges_ends_where_it_would_alone_and_the_others_go_on()
 
 
 def test_when_all_have_diverged_there_is_nothing_to_go_on_with(monkeypatch):
-    epochs = []
+    steps = []
     losses = Together.losses
-    monkeypatch.setattr(Together, "losses", lambda self: epochs.append(0) or losses(self))
+    monkeypatch.setattr(
+        Together, "losses", lambda self, step: steps.append(step) or losses(self, step)
+    )
     runs = [with_rule("SGD(1e39) / SGD(0.01)", seed) for seed in range(2)]
     assert [r.status for r in execute_all(runs, [None] * 2)] == ["diverged"] * 2
-    assert len(epochs) == 1
+    assert steps.count(0) == 1
 
 
 @pytest.mark.parametrize("epoch", [1, 3])
@@ -101,21 +103,20 @@ def test_a_step_size_that_is_lost_in_the_middle_of_an_epoch_is_recorded_up_to_th
 ):
     """In the last epoch every step is looked at; before, every 64th and the epoch's end."""
 
-    def poisoned(self):
-        self.count = getattr(self, "count", 0) + 1
-        for i, loss in enumerate(losses(self)):
-            # Member 1 alone is hit: its own first loss is what it is known by.
-            bad = self.count == epoch and i == 2
-            yield loss * (float("nan") if bad and self.order.initial_seed() == 1 else 1)
+    def poisoned(self, step):
+        self.count = getattr(self, "count", 0) + (step == 0)
+        # Member 1 alone is hit: its own random stream is what it is known by.
+        bad = self.count == epoch and step == 2 and self.random.initial_seed() == 1
+        return loss(self, step) * (float("nan") if bad else 1)
 
-    def poisoned_together(self):
-        self.count = getattr(self, "count", 0) + 1
-        for i, loss in enumerate(together(self)):
-            bad = loss.new_tensor([1.0, float("nan")])
-            yield loss * bad if self.count == epoch and i == 2 else loss
+    def poisoned_together(self, step):
+        self.count = getattr(self, "count", 0) + (step == 0)
+        found = together(self, step)
+        bad = found.new_tensor([1.0, float("nan")])
+        return found * bad if self.count == epoch and step == 2 else found
 
-    losses, together = Mlp.losses, Together.losses
-    monkeypatch.setattr(Mlp, "losses", poisoned)
+    loss, together = Mlp.loss, Together.losses
+    monkeypatch.setattr(Mlp, "loss", poisoned)
     monkeypatch.setattr(Together, "losses", poisoned_together)
     runs = [with_rule("SGD(0.1) / SGD(0.01)", seed) for seed in range(2)]
     records = execute_all(runs, [None] * 2)
@@ -135,7 +136,7 @@ def test_a_batch_that_raises_is_trained_one_by_one(monkeypatch):
     evaluate = Mlp.evaluate
 
     def sometimes(self):
-        if self.order.initial_seed() == 1:
+        if self.random.initial_seed() == 1:
             raise RuntimeError("its own fault")
         return evaluate(self)
 
