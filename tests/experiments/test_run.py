@@ -141,7 +141,7 @@ def test_options_at_their_defaults_are_no_options(run):
 def test_an_option_that_the_task_lacks(run):
     with pytest.raises(ExperimentError, match="Mlp has no option 'bach'; it has batch, shuffled"):
         dataclasses.replace(run, options={"bach": 300})
-    with pytest.raises(ExperimentError, match="option batch of Mlp is '300'; expected .* 256"):
+    with pytest.raises(ExperimentError, match=r"option batch of Mlp is '300'; expected .* 256"):
         dataclasses.replace(run, options={"batch": "300"})
 
 
