@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -65,6 +66,24 @@ def write(given: Tensors, layout: Layout, before: Tensors, after: Mapping[str, A
         if any(after[name] is not before[name] for name in names):
             new = [after[name].reshape(-1) for name in names] if key in parts else [after[key]]
             tensor.copy_(torch.cat(new) if key in parts else new[0])
+
+
+class Entries:
+    """Entries of stores that are looked up together, at every step: without a loop of our own."""
+
+    def __init__(self, entries: Sequence[tuple[Store, str, Any]]) -> None:
+        self.stores = [store for store, *_ in entries]
+        self.keys = [key for _, key, _ in entries]
+        self.values = [value for *_, value in entries]
+
+    def now(self) -> Iterator[Any]:
+        """What is in the stores; None where there is nothing any more."""
+        return map(dict.get, self.stores, self.keys)
+
+    def restore(self) -> None:
+        """Put the values back."""
+        for store, key, value in zip(self.stores, self.keys, self.values, strict=True):
+            store[key] = value
 
 
 class BoundStep:
@@ -145,22 +164,25 @@ class BoundStep:
     def _remember(self, every: Sequence[Group]) -> None:
         """What must still be there the next time."""
         kept = 2 * self.safeguards.guard or 1
-        self.tensors: list[tuple[Store, str, Tensor]] = []
-        self.kept: list[tuple[Store, str, int]] = []  #: after any step
-        self.frozen: list[tuple[Store, str, int]] = []
+        tensors: list[tuple[Store, str, Any]] = []
+        kept_numbers: list[tuple[Store, str, Any]] = []
+        frozen: list[tuple[Store, str, Any]] = []
         for work in self.works:
             cell = work.cell
             for store in cell.stores:
                 here = [(key, value) for key, value in store.items() if isinstance(value, Tensor)]
-                self.tensors += [(store, key, value) for key, value in here]
-                self.kept.append((store, "is_kept", kept if cell.level.learned else 0))
+                tensors += [(store, key, value) for key, value in here]
+                kept_numbers.append((store, "is_kept", kept if cell.level.learned else 0))
         for store in self.stores:
             for key, value in store.items():
                 if isinstance(value, Tensor):
-                    self.tensors.append((store, key, value))
+                    tensors.append((store, key, value))
                 elif key.endswith(".frozen"):
-                    self.frozen.append((store, key, value))
-        self.counts = self.first_counts = [store[key] for store, key in self.counters]
+                    frozen.append((store, key, value))
+        self.tensors, self.frozen = Entries(tensors), Entries(frozen)
+        self.kept = Entries(kept_numbers)  #: after any step
+        self.counts = Entries([(store, key, store[key]) for store, key in self.counters])
+        self.first_counts = self.counts.values
         stepped = [(work.g.dtype, work.g.device, work.cell.tensors) for work in self.works]
         self.parameters = [
             (p, dtype, device) for dtype, device, tensors in stepped for p in tensors
@@ -180,16 +202,17 @@ class BoundStep:
                 for p, dtype, device in self.parameters
             )
             and all(p.grad is None for p in self.others)
-            and all(store.get(key) is tensor for store, key, tensor in self.tensors)
-            and all(store[key] == number for store, key, number in (*self.kept, *self.frozen))
-            and [store[key] for store, key in self.counters] == self.counts
+            and all(map(operator.is_, self.tensors.now(), self.tensors.values))
+            and all(
+                list(each.now()) == each.values for each in (self.kept, self.frozen, self.counts)
+            )
             and [len(group["params"]) for group in every] == self.sizes
         )
 
     def run(self, gradients: Gradients) -> None:
         """Take the step."""
         self.on_the_device(gradients)
-        self._count([count + 1 for count in self.counts])
+        self._count([count + 1 for count in self.counts.values])
         for work in self.works if not self.safeguards.guard else ():
             work.group["previous_lr_factor"] = groups.lr_factor(work.group)
 
@@ -200,11 +223,9 @@ class BoundStep:
             self._count([first + taken for first in self.first_counts])
 
     def _count(self, counts: list[int]) -> None:
-        self.counts = counts
-        for (store, key), count in zip(self.counters, counts, strict=True):
-            store[key] = count
-        for store, key, number in self.kept:
-            store[key] = number
+        self.counts.values = counts
+        self.counts.restore()
+        self.kept.restore()
 
     def on_the_device(self, gradients: Gradients) -> None:
         """All of the step that a CUDA graph takes."""

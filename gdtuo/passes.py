@@ -1,4 +1,4 @@
-"""What is done to a graph of a step before inductor writes its loops.
+"""What is done to a graph of a step before inductor writes its loops, and what it is told.
 
 A loop over a tensor computes again, for every few elements, what it takes from smaller tensors: the
 powers in Adam's bias corrections, say, which then cost more than all else. And each of an update's
@@ -7,12 +7,14 @@ derivatives divides by the same root, where vectors of divisions are what a proc
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._dynamo import types
 from torch.fx import Graph, Node
 
 aten = torch.ops.aten
@@ -20,8 +22,11 @@ aten = torch.ops.aten
 
 def options(backend: str | Callable[..., Any]) -> dict[str, Any] | None:
     """The options of `torch.compile` for a step's graph."""
+    # What calls a graph knows which it is; only its tensors are looked at again at each call.
+    # torch 2.6 can't be told, and looks at every rule.
+    told = {"guard_filter_fn": _of_tensors} if hasattr(types, "GuardFilterEntry") else {}
     if backend != "inductor":
-        return None
+        return told or None
     from torch._inductor.custom_graph_pass import CustomGraphPass
 
     class Passes(CustomGraphPass):
@@ -33,7 +38,13 @@ def options(backend: str | Callable[..., Any]) -> dict[str, Any] | None:
         def uuid(self) -> Any:  # compiled graphs that are kept on the disk are told apart by it
             return "gdtuo.passes 3"
 
-    return {"post_grad_custom_post_pass": Passes()}
+    # A vector is written by one loop, not from a tensor for each of its parts.
+    return {"post_grad_custom_post_pass": Passes(), "force_pointwise_cat": True, **told}
+
+
+def _of_tensors(guards: Sequence[Any]) -> list[bool]:
+    """Those to keep: on arguments of the function, and on torch's global state."""
+    return [re.match(r"$|(L\[')?(cells|groups)\b", guard.name) is not None for guard in guards]
 
 
 def divide_once(graph: Graph) -> None:

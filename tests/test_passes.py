@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from gdtuo import passes
+import gdtuo
+from gdtuo import compiled, passes
 
 aten = torch.ops.aten
 
@@ -47,3 +48,29 @@ def test_an_entry_of_a_vector_is_read_where_it_is():
     x, h = torch.rand(7), torch.tensor([2.0, 3.0])
     _, after = changed(lambda x, h: x * h.unbind()[1], x, h)
     assert after[aten.as_strided.default] == 0
+
+
+def test_a_level_adds_nothing_to_look_at_at_each_call(monkeypatch):
+    """A graph is one tower's kind, so its rules are not compared again with those it was made for:
+    that took most of a level's time."""
+    kept = []
+    of_tensors = passes._of_tensors
+
+    def counted(guards):
+        keep = of_tensors(guards)
+        kept.append((sum(keep), len(keep)))
+        return keep
+
+    monkeypatch.setattr(passes, "_of_tensors", counted)
+    compiled._graph.cache_clear()
+    for height in (1, 9):
+        weight = torch.nn.Parameter(torch.ones(3))
+        rule = gdtuo.parse("SGD(0.01)" + " / SGD(1e-3)" * height)
+        tower = gdtuo.Tower([weight], rule, compile="aot_eager")
+        for _ in range(4):
+            weight.grad = torch.ones(3)
+            tower.step()
+    # torch asks twice about each graph.
+    low, high = kept[0], kept[-1]
+    assert low[0] == high[0] > 0
+    assert high[1] > low[1] + 8
