@@ -70,6 +70,7 @@ def test_a_level_adds_nothing_to_look_at_at_each_call(monkeypatch):
         for _ in range(4):
             weight.grad = torch.ones(3)
             tower.step()
+    compiled._graph.cache_clear()  # other tests count what is in it
     # torch asks twice about each graph.
     low, high = kept[0], kept[-1]
     assert low[0] == high[0] > 0
