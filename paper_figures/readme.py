@@ -113,7 +113,7 @@ def benchmarks(path: Path) -> str:
         "whole process. "
         + (
             f"One more level of `SGD` on the MLP: {level['eager']:.1f} percent of a step, "
-            f"compiled {level['compiled']:.1f}. "
+            f"compiled {level['compiled']:.2f}. "
             if level
             else ""
         )
