@@ -8,10 +8,12 @@ checked and used and nothing is fetched. One data set never stands in for anothe
 import gzip
 import hashlib
 import os
+import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pooch
@@ -30,14 +32,32 @@ MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
+CIFAR10_ARCHIVE = "cifar-10-binary.tar.gz"
+CIFAR10_MD5 = {CIFAR10_ARCHIVE: "c32a1d4ab5d03f1284b67883e8d87530"}
+CIFAR10_MIRRORS = ("https://www.cs.toronto.edu/~kriz/",)
+CIFAR10_FILES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
+# A copy that is known not to be the official one: it went through pictures.
+CIFAR10_STAND_IN = {
+    "data_batch_1.bin": "e8800bf27ec6f45491f149f7317b9608",
+    "data_batch_2.bin": "7d723ade99f73b811cfabf20cb43fa92",
+    "data_batch_3.bin": "d89dc53bd17e60b84343cd94e9eafc38",
+    "data_batch_4.bin": "5099218b3dec0d98fa89086d0d317020",
+    "data_batch_5.bin": "1c39cedb4666850d181538cfcd1008d1",
+    "test_batch.bin": "4fd89b928a74095080b56355876466c0",
+}
+CIFAR10_NOTE = "a copy of CIFAR-10 in which 93 of the 60,000 images were decoded from JPEG"
+TOLSTOY_MD5 = {"warpeace_input.txt": "b8f88074d99d3b99ec43061f3305f4fa"}
+TOLSTOY_MIRRORS = ("https://cs.stanford.edu/people/karpathy/char-rnn/",)
+SONNETS = Path(__file__).parent / "texts" / "sonnets.txt"
 DIGITS_TRAIN = 1297  # the first images train, the last 500 test
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A classification data set: inputs in [0, 1], integer targets.
+    """A classification data set: inputs in [0, 1], or bytes for large ones; integer targets.
 
-    `fingerprint` is a hash of the contents, whichever file or archive they came from.
+    `fingerprint` is a hash of the contents, whichever file or archive they came from; `note` what
+    every record must say of them.
     """
 
     name: str
@@ -46,10 +66,25 @@ class Dataset:
     test_inputs: Tensor
     test_targets: Tensor
     fingerprint: str
+    note: str = ""
 
 
-def load(name: str, device: str = "cpu") -> Dataset:
-    """The data set `name`, on `device`; read once in a process.
+@dataclass(frozen=True)
+class Text:
+    """A text as a vector of integers, each the place of a byte among the different ones there are.
+
+    `size` is the number of different bytes.
+    """
+
+    name: str
+    characters: Tensor
+    size: int
+    fingerprint: str
+    note: str = ""
+
+
+def load(name: str, device: str = "cpu") -> Any:
+    """The data set `name`, on `device`, a `Dataset` or a `Text`; read once in a process.
 
     Raises:
         ExperimentError: the name is unknown, or the data are not to be had or not what they
@@ -59,43 +94,97 @@ def load(name: str, device: str = "cpu") -> Dataset:
 
 
 @lru_cache(maxsize=4)
-def _load(name: str, device: str, root: str | None) -> Dataset:
+def _load(name: str, device: str, root: str | None) -> Dataset | Text:
+    if name in TEXTS:
+        return _text(name, TEXTS[name](root), device)
     if name not in READERS:
-        raise ExperimentError(f"there is no data set {name!r}; known: {', '.join(READERS)}")
-    arrays, scale = READERS[name](root)
+        known = ", ".join([*READERS, *TEXTS])
+        raise ExperimentError(f"there is no data set {name!r}; known: {known}")
+    arrays, scale, note = READERS[name](root)
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.shape} {array.dtype}".encode())
         digest.update(array.tobytes())
     train_x, train_y, test_x, test_y = (torch.from_numpy(array.copy()) for array in arrays)
+    if scale is not None:
+        train_x, test_x = train_x.float() / scale, test_x.float() / scale
     return Dataset(
         name,
-        (train_x.float() / scale).to(device),
+        train_x.to(device),
         train_y.long().to(device),
-        (test_x.float() / scale).to(device),
+        test_x.to(device),
         test_y.long().to(device),
         digest.hexdigest()[:16],
+        note,
     )
 
 
-def _mnist(root: str | None) -> tuple[list[np.ndarray], float]:
-    return [_read_idx(path) for path in _files(root, "mnist", MNIST_FILES, MNIST_MIRRORS)], 255.0
+def _text(name: str, content: bytes, device: str) -> Text:
+    alphabet, characters = np.unique(np.frombuffer(content, np.uint8), return_inverse=True)
+    fingerprint = hashlib.sha256(content).hexdigest()[:16]
+    return Text(name, torch.from_numpy(characters).long().to(device), len(alphabet), fingerprint)
 
 
-def _digits(root: str | None) -> tuple[list[np.ndarray], float]:
+Read = tuple[list[np.ndarray], float | None, str]  # arrays, what to divide by, note
+
+
+def _mnist(root: str | None) -> Read:
+    paths = _files(root, "mnist", MNIST_FILES, MNIST_MIRRORS)
+    return [_read_idx(path) for path in paths], 255.0, ""
+
+
+def _digits(root: str | None) -> Read:
     """The 1797 handwritten digits (8x8) that scikit-learn carries. They are not MNIST."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     images, labels = digits.images.astype(np.uint8), digits.target.astype(np.uint8)
     n = DIGITS_TRAIN
-    return [images[:n], labels[:n], images[n:], labels[n:]], 16.0
+    return [images[:n], labels[:n], images[n:], labels[n:]], 16.0, ""
 
 
-READERS: dict[str, Callable[[str | None], tuple[list[np.ndarray], float]]] = {
+def _cifar10(root: str | None) -> Read:
+    """Bytes: as floats the images would take 700 MB."""
+    folder = Path(root or "") / "cifar10"
+    if root is None or (folder / CIFAR10_ARCHIVE).exists():
+        (archive,) = _files(root, "cifar10", CIFAR10_MD5, CIFAR10_MIRRORS)
+        with tarfile.open(archive) as tar:
+            contents = [
+                tar.extractfile(f"cifar-10-batches-bin/{file}").read() for file in CIFAR10_FILES
+            ]
+        note = ""
+    else:
+        # The official files' own checksums are not published, only their archive's.
+        try:
+            paths = _files(root, "cifar10", CIFAR10_STAND_IN, ())
+        except ExperimentError as error:
+            raise ExperimentError(
+                f"{error}. To use the official data set, give the archive {CIFAR10_ARCHIVE} itself"
+            ) from error
+        contents, note = [path.read_bytes() for path in paths], CIFAR10_NOTE
+    *train, test = (np.frombuffer(each, np.uint8).reshape(-1, 1 + 3 * 32 * 32) for each in contents)
+    arrays = []
+    for rows in (np.concatenate(train), test):
+        arrays += [rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0]]
+    return arrays, None, note
+
+
+def _tolstoy(root: str | None) -> bytes:
+    (path,) = _files(root, "tolstoy", TOLSTOY_MD5, TOLSTOY_MIRRORS)
+    return path.read_bytes()
+
+
+def _sonnets(root: str | None) -> bytes:
+    """A few of Shakespeare's. They are not War and Peace."""
+    return SONNETS.read_bytes()
+
+
+READERS: dict[str, Callable[[str | None], Read]] = {
     "mnist": _mnist,
     "digits": _digits,
+    "cifar10": _cifar10,
 }
+TEXTS: dict[str, Callable[[str | None], bytes]] = {"tolstoy": _tolstoy, "sonnets": _sonnets}
 
 
 def _read_idx(path: Path) -> np.ndarray:

@@ -6,6 +6,8 @@ import itertools
 
 from torch import Tensor, nn
 
+Carried = tuple[Tensor, Tensor] | None
+
 
 def mlp() -> nn.Module:
     """MNIST's 784-128-10 perceptron; the loss has the softmax."""
@@ -29,24 +31,30 @@ class Block(nn.Module):
         return (y + nn.functional.pad(shortcut, (0, 0, 0, 0, 0, self.added))).relu()
 
 
-def resnet20() -> nn.Module:
-    """The residual network of He et al. 2016 for CIFAR-10, with 20 layers."""
-    widths = [16, 16, 16, 16, 32, 32, 32, 64, 64, 64]
+def resnet20(width: int = 16) -> nn.Module:
+    """The residual network of He et al. 2016 for CIFAR-10, with 20 layers; theirs has width 16."""
+    widths = [width * factor for factor in (1, 1, 1, 1, 2, 2, 2, 4, 4, 4)]
     blocks = [
         Block(inputs, outputs, outputs // inputs) for inputs, outputs in itertools.pairwise(widths)
     ]
-    stem = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
-    return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+    stem = [nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, 10)]
+    return nn.Sequential(*stem, *blocks, *head)
 
 
 class CharLSTM(nn.Module):
-    """War and Peace's 87 characters, two layers of 128."""
+    """Two layers of 128 as a default, and War and Peace's 87 characters."""
 
-    def __init__(self) -> None:
+    def __init__(self, characters: int = 87, hidden: int = 128) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(87, 64)
-        self.lstm = nn.LSTM(64, 128, 2, batch_first=True)
-        self.output = nn.Linear(128, 87)
+        self.embedding = nn.Embedding(characters, 64)
+        self.lstm = nn.LSTM(64, hidden, 2, batch_first=True)
+        self.output = nn.Linear(hidden, characters)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.output(self.lstm(self.embedding(x))[0]).flatten(0, 1)
+        return self.carried(x, None)[0]
+
+    def carried(self, x: Tensor, state: Carried) -> tuple[Tensor, Carried]:
+        """The logits for each character of `x` in turn, and the state to go on from."""
+        outputs, state = self.lstm(self.embedding(x), state)
+        return self.output(outputs).flatten(0, 1), state

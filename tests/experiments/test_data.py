@@ -1,6 +1,8 @@
 import hashlib
+import io
 import os
 import shutil
+import tarfile
 
 import pooch
 import pytest
@@ -100,3 +102,45 @@ def test_mnist_is_as_published():
     assert mnist.train_inputs.dtype == torch.float32
     assert mnist.train_inputs.max() == 1
     assert mnist.train_targets[:5].tolist() == [5, 0, 4, 1, 9]
+
+
+@pytest.fixture
+def archive(root, monkeypatch):
+    """A small `cifar-10-binary.tar.gz` that counts as the official one; its path."""
+    path = root / "cifar10" / data.CIFAR10_ARCHIVE
+    path.parent.mkdir(parents=True)
+    with tarfile.open(path, "w:gz") as tar:
+        for number, name in enumerate(data.CIFAR10_FILES):
+            image = bytes([number]) + bytes(range(256)) * 12
+            entry = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            entry.size = 2 * len(image)
+            tar.addfile(entry, io.BytesIO(image * 2))
+    md5 = hashlib.md5(path.read_bytes()).hexdigest()
+    monkeypatch.setitem(data.CIFAR10_MD5, data.CIFAR10_ARCHIVE, md5)
+    data._load.cache_clear()
+    yield path
+    data._load.cache_clear()
+
+
+def test_cifar10_is_read_from_its_archive(archive):
+    images = data.load("cifar10")
+    assert images.train_targets.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert images.test_targets.tolist() == [5, 5]
+    red, green, blue = images.test_inputs[0].reshape(3, 4, 256)
+    assert red.equal(blue)
+    assert red[0].tolist() == green[0].tolist() == list(range(256))
+    assert images.note == ""
+
+
+def test_a_corrupt_archive_is_refused(archive):
+    archive.write_bytes(archive.read_bytes()[:-9])
+    with pytest.raises(ExperimentError, match=r"cifar-10-binary.tar.gz is not the official file"):
+        data.load("cifar10")
+
+
+def test_files_of_unknown_origin_are_refused(root):
+    (root / "cifar10").mkdir(parents=True)
+    for name in data.CIFAR10_FILES:
+        (root / "cifar10" / name).write_bytes(b"other")
+    with pytest.raises(ExperimentError, match=r"give the archive cifar-10-binary.tar.gz"):
+        data.load("cifar10")

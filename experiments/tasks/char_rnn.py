@@ -1,0 +1,84 @@
+"""The character LSTM on War and Peace (section 3.3.2), as torch-rnn trains it."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from experiments import data as datasets
+from experiments.tasks import networks
+from experiments.tasks.task import Figures, Task
+
+# torch-rnn's shares of the text: first the training set, then the validation set, then the test
+# set. Nothing is chosen by validation here, so the middle of the text is not used.
+TRAIN, TEST = 0.8, 0.9
+EVALUATED = 500  # characters of each stream at once
+
+
+class CharRnn(Task):
+    """An LSTM that predicts the next character; the metric is perplexity on the end of the text.
+
+    The training text is cut into as many streams as a batch has; each goes on where it was, with
+    its state, and all start over, from a state of zero, at their end. The paper says nothing of
+    batch, sequence, embedding and clipping: they are torch-rnn's, which it took the set-up from.
+
+    Options:
+        batch: streams; torch-rnn's 50.
+        sequence: characters of a stream in a step; torch-rnn's 50.
+        hidden: units in each of the two layers; the paper's 128.
+        epoch_steps: steps from one look at the test set to the next; that is what an epoch is here.
+    """
+
+    version = 1
+    metric = "test_perplexity"
+    options = {"batch": 50, "sequence": 50, "hidden": 128, "epoch_steps": 500}  # noqa: RUF012
+    clip = 5.0  # torch-rnn's
+
+    def __init__(self, data: str, seed: int, device: str, **options: Any) -> None:
+        chosen = {**self.options, **self.chosen(options)}
+        self.sequence, self.steps = chosen["sequence"], chosen["epoch_steps"]
+        self.batch = chosen["batch"]
+        self.data = datasets.load(data, device)
+        self.fingerprint = self.data.fingerprint
+        text = self.data.characters
+        self.inputs, self.targets = self._streams(text[: int(TRAIN * len(text))])
+        self.tested = self._streams(text[int(TEST * len(text)) :])
+        self.position = 0
+        self.carried: networks.Carried = None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.model = networks.CharLSTM(self.data.size, chosen["hidden"]).to(device)
+
+    def _streams(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        """The characters of each stream, and for each of them the next one."""
+        length = (len(text) - 1) // self.batch
+        used = self.batch * length
+        return text[:used].view(self.batch, length), text[1 : used + 1].view(self.batch, length)
+
+    def begin(self) -> None:
+        """Nothing is drawn: the order is the text's."""
+
+    def loss(self, step: int) -> Tensor:
+        if self.position + self.sequence > self.inputs.shape[1]:
+            self.position, self.carried = 0, None
+        here = slice(self.position, self.position + self.sequence)
+        self.position += self.sequence
+        outputs, state = self.model.carried(self.inputs[:, here], self.carried)
+        self.carried = tuple(part.detach() for part in state)
+        return nn.functional.cross_entropy(outputs, self.targets[:, here].flatten())
+
+    @torch.no_grad()
+    def evaluate(self) -> Figures:
+        total, carried = 0.0, None
+        for inputs, targets in zip(*(x.split(EVALUATED, dim=1) for x in self.tested), strict=True):
+            outputs, carried = self.model.carried(inputs, carried)
+            loss = nn.functional.cross_entropy(outputs, targets.flatten(), reduction="sum")
+            total += loss.double().item()
+        mean = torch.tensor(total / self.tested[0].numel(), dtype=torch.float64)
+        return {"test_perplexity": mean.exp().item()}
+
+    def state(self) -> dict[str, Any]:
+        return {"position": self.position, "carried": self.carried}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.position, self.carried = state["position"], state["carried"]

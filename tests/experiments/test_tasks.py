@@ -1,0 +1,191 @@
+"""The networks that are trained alone: their data, their steps, and going on from a state."""
+
+import math
+import os
+
+import pytest
+import torch
+from torch.nn.utils import parameters_to_vector
+
+from experiments import data, tasks
+from experiments.run import Run, execute
+from experiments.tasks.char_rnn import CharRnn
+from experiments.tasks.resnet20 import ResNet20, _statistics
+
+SMALL = {
+    "resnet20": ("digits", {"width": 4}),
+    "char_rnn": ("sonnets", {"batch": 4, "sequence": 16, "hidden": 8, "epoch_steps": 70}),
+    "mlp": ("digits", {"batch": 300}),
+}
+
+
+def made(name, seed=0):
+    dataset, options = SMALL[name]
+    return tasks.find(name)(dataset, seed, "cpu", **options)
+
+
+def train(task, steps):
+    optimizer = torch.optim.SGD(task.model.parameters(), 0.1)
+    losses = []
+    for step in steps:
+        optimizer.zero_grad()
+        loss = task.loss(step)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_task_goes_on_to_the_bit(name):
+    """From a state taken in the middle of an epoch, into the next."""
+    whole, part = made(name), made(name)
+    for task in (whole, part):
+        task.begin()
+        train(task, range(3))
+    other = made(name, seed=1)
+    other.model.load_state_dict(part.model.state_dict())
+    other.restore(part.state())
+    for task in (whole, other):
+        task.rest = train(task, range(3, 5))
+        task.begin()
+        task.rest += train(task, range(2))
+    assert other.rest == whole.rest
+    assert other.evaluate() == whole.evaluate()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_weights_and_order_are_the_seeds(name):
+    torch.manual_seed(5)
+    first, again, other = made(name), made(name), made(name, seed=1)
+    vectors = [parameters_to_vector(task.model.parameters()) for task in (first, again, other)]
+    assert vectors[0].equal(vectors[1])
+    assert not vectors[0].equal(vectors[2])
+    for task in (first, again):
+        task.begin()
+    assert first.loss(0).equal(again.loss(0))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_run_learns(name):
+    dataset, options = SMALL[name]
+    run = Run(name, dataset, "Adam(0.01) / SGD(1e-6)", seed=0, epochs=2, options=options)
+    record = execute(run)
+    assert record.status == "ok", record.message
+    assert record.steps == 2 * made(name).steps
+    first, last = record.curves["train_loss"]
+    assert last < first
+    assert record.curves[tasks.find(name).metric]
+
+
+def test_resnet20_is_that_of_he_et_al():
+    assert sum(p.numel() for p in ResNet20("digits", 0, "cpu").model.parameters()) == 269_722
+
+
+def test_images_are_cropped_and_flipped_at_random():
+    task = made("resnet20")
+    images = torch.arange(1.0, 65).view(1, 1, 8, 8).expand(4000, 3, 8, 8)
+    for flips in (False, True):
+        task.flips = flips
+        kinds = task._augmented(images).flatten(1).unique(dim=0)
+        assert len(kinds) == 9 * (2 if flips else 1)  # by up to one pixel either way
+        kept = (kinds == images[0].flatten()).all(dim=1).sum()
+        assert kept == 1
+
+
+def test_test_images_are_left_alone():
+    task = made("resnet20")
+    assert task.evaluate() == task.evaluate()
+
+
+def test_channels_are_normalised_by_the_training_set():
+    task = made("resnet20")
+    images = task._normalised(task.data.train_inputs)
+    mean, deviation = _statistics(images)
+    assert mean.abs().max() < 1e-5
+    assert (deviation - 1).abs().max() < 1e-5
+
+
+def test_bfloat16_and_channels_last_change_little():
+    plain = made("resnet20")
+    fast = ResNet20("digits", 0, "cpu", width=4, autocast="bfloat16", channels_last=True)
+    for task in (plain, fast):
+        task.begin()
+    losses = plain.loss(0), fast.loss(0)
+    assert losses[1].dtype == torch.float32
+    assert losses[0] != losses[1]
+    torch.testing.assert_close(*losses, rtol=0.02, atol=0)
+
+
+def test_streams_go_on_where_they_were():
+    """Two sequences with what is carried between them are one of twice the length."""
+    short = CharRnn("sonnets", 0, "cpu", batch=4, sequence=10, hidden=8)
+    long = CharRnn("sonnets", 0, "cpu", batch=4, sequence=20, hidden=8)
+    halves = (short.loss(0) + short.loss(1)) / 2
+    torch.testing.assert_close(halves, long.loss(0))
+    text = short.data.characters
+    assert short.inputs[1, 0] == text[short.inputs.shape[1]]
+    assert short.targets[:, :-1].equal(short.inputs[:, 1:])
+
+
+def test_at_the_end_of_the_text_streams_start_over():
+    task = made("char_rnn")
+    length = task.inputs.shape[1]
+    first = task.loss(0).item()
+    while task.position + task.sequence <= length:
+        task.loss(0)
+    assert task.loss(0).item() == first
+
+
+def test_perplexity_of_one_who_knows_nothing_is_the_number_of_characters():
+    task = made("char_rnn")
+    for parameter in task.model.output.parameters():
+        torch.nn.init.zeros_(parameter)
+    assert task.evaluate()["test_perplexity"] == pytest.approx(task.data.size, rel=1e-5)
+
+
+def test_perplexity_beyond_all_bounds_is_infinite():
+    task = made("char_rnn")
+    torch.nn.init.constant_(task.model.output.bias, 0)
+    task.model.output.bias.data[0] = 1e6
+    assert math.isinf(task.evaluate()["test_perplexity"])
+
+
+def test_the_test_set_is_the_end_of_the_text():
+    task = made("char_rnn")
+    text = task.data.characters
+    used = task.tested[0].flatten()
+    start = int(0.9 * len(text))
+    assert used.equal(text[start : start + len(used)])
+
+
+def test_sonnets():
+    text = data.load("sonnets")
+    assert len(text.characters) > 4000
+    assert text.characters.max() == text.size - 1
+
+
+@pytest.mark.skipif("GDTUO_DATA" not in os.environ, reason="needs CIFAR-10: set GDTUO_DATA")
+def test_cifar10():
+    images = data.load("cifar10")
+    assert images.train_inputs.shape == (50_000, 3, 32, 32)
+    assert images.train_inputs.dtype == torch.uint8
+    assert images.train_targets.bincount().tolist() == [5000] * 10
+    assert images.test_targets.bincount().tolist() == [1000] * 10
+    task = ResNet20("cifar10", 0, "cpu")
+    # What everybody normalises by, of images from 0 to 1.
+    expected = torch.tensor([0.4914, 0.4822, 0.4465])
+    torch.testing.assert_close(task.mean.flatten() / 255, expected, atol=1e-4, rtol=0)
+    assert task.steps == 391
+    assert task.note == images.note
+    task.begin()
+    assert 2 < task.loss(0).item() < 4
+
+
+@pytest.mark.skipif("GDTUO_DATA" not in os.environ, reason="needs War and Peace: set GDTUO_DATA")
+def test_war_and_peace():
+    task = CharRnn("tolstoy", 0, "cpu")
+    assert len(task.data.characters) == 3_258_250
+    assert task.data.size == 87
+    assert task.inputs.shape == (50, int(0.8 * 3_258_250 - 1) // 50)
+    assert task.loss(0).item() == pytest.approx(math.log(87), abs=0.1)
