@@ -1,11 +1,20 @@
 """The studies. A new one is a module beside these and an entry in `STUDIES`."""
 
 from experiments import ExperimentError
-from experiments.studies import figure4a, figure4b, figure4f, table1
+from experiments.studies import (
+    figure4a,
+    figure4b,
+    figure4f,
+    heights2019,
+    kappa,
+    sensitivity2019,
+    table1,
+)
 from experiments.study import Exhibit, Study
 
 STUDIES: dict[str, Study] = {
-    study.name: study for study in (table1.STUDY, figure4a.STUDY, figure4b.STUDY)
+    module.STUDY.name: module.STUDY
+    for module in (table1, kappa, figure4a, figure4b, sensitivity2019, heights2019)
 }
 # What is measured, not trained.
 TIMING = figure4f.STUDY
