@@ -7,10 +7,29 @@ from pathlib import Path
 from experiments import ExperimentError
 from experiments.studies import EXHIBITS
 from experiments.study import RESULTS
-from paper_figures import figure4a, figure4b, figure4f, readme, report, table1
+from paper_figures import (
+    figure4a,
+    figure4b,
+    figure4f,
+    heights2019,
+    kappa,
+    readme,
+    report,
+    sensitivity2019,
+    table1,
+)
 from paper_figures.results import Results, load, look
 
-FIGURES = {"table1": table1, "figure4a": figure4a, "figure4b": figure4b, "figure4f": figure4f}
+# In the order of the report: the paper's, then those of its version of 2019.
+FIGURES = {
+    "table1": table1,
+    "kappa": kappa,
+    "figure4a": figure4a,
+    "figure4b": figure4b,
+    "figure4f": figure4f,
+    "sensitivity2019": sensitivity2019,
+    "heights2019": heights2019,
+}
 
 
 def main() -> int:

@@ -7,7 +7,9 @@ import matplotlib.ticker
 from matplotlib.axes import Axes
 
 from experiments.studies.tower_sweeps import HEIGHTS, STEP_SIZES
+from paper_figures import points
 from paper_figures.claims import estimate, findings
+from paper_figures.points import table as rows
 from paper_figures.results import Results, caption
 from paper_figures.style import PALETTE, figure
 from paper_figures.tower_sweeps_claims import (
@@ -50,10 +52,10 @@ def table(results: Results, paper: Lines) -> str:
     parts = [
         f"# {results.study.title}",
         caption(results),
-        _rows(["first step size", *heights], [_at(results, lr, paper) for lr in STEP_SIZES]),
+        rows(["first step size", *heights], [_at(results, lr, paper) for lr in STEP_SIZES]),
         "Test error in percent: mean over the seeds with its 95 % bootstrap interval; in "
         "parentheses the paper's, read off its figure.",
-        _rows(["", *heights], _summary(results, paper)),
+        rows(["", *heights], _summary(results, paper)),
         "Width: how many of the step sizes, a decade apart, end within 10 % of the least error at "
         "that height. It tells nothing of how low that error is.",
         findings(judge(results, paper)),
@@ -61,11 +63,6 @@ def table(results: Results, paper: Lines) -> str:
         f"The rules of the verdicts, written before these results were seen:\n\n{RULES}",
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
-
-
-def _rows(head: list[str], body: list[list[str]]) -> str:
-    rows = [head, ["---"] * len(head), *body]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _at(results: Results, lr: float, paper: Lines) -> list[str]:
@@ -100,15 +97,9 @@ def _draw_line(axes: Axes, results: Results, height: int, paper: Line) -> None:
     # Side by side, or lines that agree would hide one another.
     shift = 10 ** (0.07 * (height - 1.5))
     xs = [lr * shift for lr in STEP_SIZES]
-    means = [each.mean for each in ours.values()]
-    off = [
-        [max(each.mean - each.low, 0) if each.n > 1 else 0 for each in ours.values()],
-        [max(each.high - each.mean, 0) if each.n > 1 else 0 for each in ours.values()],
-    ]
-    axes.errorbar(
-        xs, means, yerr=off, color=color, marker=marker, markersize=4, linewidth=1.2, capsize=2,
-        label=f"height {height}, ours",
-    )  # fmt: skip
+    points.line(
+        axes, xs, list(ours.values()), color=color, marker=marker, label=f"height {height}, ours"
+    )
     axes.plot(
         [lr * shift for lr in paper], list(paper.values()), marker, color=color, markersize=7,
         markerfacecolor="none", alpha=0.7, label=f"height {height}, paper",

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from itertools import pairwise
 from statistics import mean
 
-from experiments.run import Record
 from experiments.studies.tower_sweeps import HEIGHTS, STEP_SIZES, name
+from paper_figures import points
 from paper_figures.claims import (
     MISSING,
     NOT,
@@ -36,7 +36,6 @@ RULES = """\
 - A claim about several heights is `reproduced` if it holds for all of them, `partly` for some.
 - Numbers from another data set than the paper's are `not testable`."""
 
-GUESS = 90.0
 FAILS = 20.0
 WITHIN = 1.1
 SMALL = STEP_SIZES[:5]
@@ -59,24 +58,18 @@ def judge(results: Results, paper: Lines) -> list[Claim]:
     return [tested(claim, results.data) for claim in found]
 
 
-def error(record: Record) -> float:
-    return float(record.final["test_error"]) if record.final else GUESS
-
-
 def errors(results: Results, height: int, lr: float) -> dict[int, float]:
     """The errors at one point of the figure, by seed, those of diverged runs included."""
-    records = results.records[name(height, lr)]
-    return {seed: error(record) for seed, record in sorted(records.items())}
+    return points.errors(results, name(height, lr))
 
 
 def point(results: Results, height: int, lr: float) -> Estimate:
-    planned = results.planned[name(height, lr)]
-    return estimate(errors(results, height, lr).values(), planned)
+    return points.point(results, name(height, lr))
 
 
 def diverged(results: Results, height: int, lr: float) -> int:
     """How many of the runs at one point diverged."""
-    return sum(r.status == "diverged" for r in results.records[name(height, lr)].values())
+    return points.diverged(results, name(height, lr))
 
 
 def width(line: Line) -> int:

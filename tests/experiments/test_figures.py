@@ -163,7 +163,7 @@ def test_the_table_of_benchmarks(tmp_path):
     lines = readme.benchmarks(path).splitlines()
     assert lines[2] == "| ResNet-20, batch 128 | 1.23, 0.50 | 1.23 | 1.23, 0.50 | 1.23, 0.50 |"
     assert lines[5] == "| `step()` alone, 0.1 million parameters | 2.00 | - | - | - |"
-    assert "2.0 percent of a step, compiled 0.5." in lines[-1]
+    assert "2.0 percent of a step, compiled 0.50." in lines[-1]
     assert "2 cores of p, 2 threads, torch 2, commit 012345678 (`make bench`)." in lines[-1]
     older = benchmark_record([])
     del older["benchmarks"][len(readme.WORKLOADS) - 1]["extra_info"]["percent_a_level"]

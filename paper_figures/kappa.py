@@ -1,0 +1,181 @@
+"""Table 1 by the top optimizer's step size, drawn and judged."""
+
+from math import floor, log10
+from pathlib import Path
+
+import matplotlib.ticker
+from matplotlib.axes import Axes
+
+import gdtuo
+from experiments.studies.kappa import BASELINES, TOWERS, grid, name
+from paper_figures import points
+from paper_figures.claims import (
+    MISSING,
+    NOT,
+    PARTLY,
+    REPRODUCED,
+    Claim,
+    Estimate,
+    findings,
+    least,
+    lines,
+    paired,
+    share_of,
+    tested,
+)
+from paper_figures.results import Results
+from paper_figures.results import caption as caption
+from paper_figures.style import PALETTE, figure
+from paper_figures.table1_claims import PAPER
+
+RULES = """\
+- The values beside ours are JessHua159's, 3 runs each of the published code. A point agrees if our
+  mean is within 1 point of theirs, or within a quarter of it. A row is `reproduced` if four fifths
+  of its points agree, `partly` if half do.
+- A run that diverged counts with an error of 90 %, that of a guess among ten classes.
+- A kappa beats the baseline if the 95 % bootstrap interval of what it takes off the error of the
+  plain optimizer, paired by seed, lies above 0.
+- A row does not hang on its kappa if every kappa tried within a factor of ten of the paper's beats
+  the baseline.
+- A claim about several rows is `reproduced` if it holds for all of them, `partly` for some.
+- Numbers from another data set than the paper's are `not testable`."""
+
+# Test error in percent by kappa; JessHua159's report of the published code, 3 trials.
+SECONDARY = {
+    "SGD / SGD": {
+        0.01: 4.90, 0.1: 6.97, 1.0: 6.78, 10.0: 4.72, 50.0: 7.81, 75.0: 38.1, 1000.0: 80.4,
+    },
+    "Adam / SGD(1e-05)": {1e-5: 3.14, 1e-4: 3.05, 1e-3: 4.71, 5e-3: 35.9, 1e-2: 79.6},
+    "AdaGrad / SGD": {0.01: 6.92, 1.0: 7.86, 5.0: 57.9},
+    "RMSProp^{lr,gamma} / SGD(0.0001)": {1e-4: 3.36, 1e-2: 6.36, 2.5e-2: 88.8},
+}  # fmt: skip
+MARKERS = ("o", "s", "^", "D")
+TICKS = (2, 3, 5, 10, 20, 30, 50, 90)
+
+
+def baseline(row: str) -> str:
+    """The plain optimizer that a row starts from."""
+    return type(gdtuo.parse(row)).__name__
+
+
+def own(row: str) -> float:
+    """The paper's kappa."""
+    return float(gdtuo.parse(row).optimizer.lr)
+
+
+def gain(results: Results, row: str, kappa: float) -> Estimate:
+    """What a kappa takes off the error of the plain optimizer, in points."""
+    plain = points.errors(results, baseline(row))
+    towers = points.errors(results, name(row, kappa))
+    return paired(plain, towers, results.planned[name(row, kappa)])
+
+
+def claims(results: Results) -> list[Claim]:
+    """What others found of four rows, and whether any row hangs on its kappa."""
+    found = [_secondary(results, row) for row in SECONDARY]
+    return [tested(claim, results.data) for claim in (*found, _hangs(results))]
+
+
+def _secondary(results: Results, row: str) -> Claim:
+    theirs = SECONDARY[row]
+    ours = {kappa: points.point(results, name(row, kappa)) for kappa in theirs}
+    off = [k for k, o in ours.items() if not abs(o.mean - theirs[k]) <= max(1, theirs[k] / 4)]
+    agree = 1 - len(off) / len(theirs)
+    verdict = REPRODUCED if agree >= 0.8 else PARTLY if agree >= 0.5 else NOT
+    lost = {k: points.diverged(results, name(row, k)) for k in theirs}
+    gone = ", ".join(f"{n} at {k:g}" for k, n in lost.items() if n)
+    return Claim(
+        f"`{row}`: test error by kappa, as others measured it on the published code",
+        lines(f"{k:g}: {value:.2f} %" for k, value in theirs.items()),
+        lines(f"{k:g}: {o.text(2, ' %')}" for k, o in ours.items()),
+        least(ours.values()),
+        MISSING if any(o.n == 0 for o in ours.values()) else verdict,
+        f"Diverged: {gone}." if gone else "",
+    )
+
+
+def _hangs(results: Results) -> Claim:
+    near = {row: [k for k in grid(row) if 0.099 <= k / own(row) <= 10.1] for row in TOWERS}
+    gains = {row: [gain(results, row, k) for k in kappas] for row, kappas in near.items()}
+    holds = {row: all(g.low > 0 for g in found) for row, found in gains.items()}
+    failing = [f"`{row}`" for row, good in holds.items() if not good]
+    return Claim(
+        "No row of Table 1 hangs on its kappa: ten times less or more beats the baseline too",
+        "not in the paper: one kappa a row",
+        lines(f"`{row}`: {_decades(results, row)}" for row in TOWERS),
+        least(g for found in gains.values() for g in found),
+        share_of([g for found in gains.values() for g in found], list(holds.values())),
+        f"It does for {', '.join(failing)}." if failing else "",
+    )
+
+
+def _decades(results: Results, row: str) -> str:
+    """Which of the kappas beat the baseline."""
+    better = [k for k in grid(row) if gain(results, row, k).low > 0]
+    if not better:
+        return "none better than the baseline"
+    return f"better at {len(better)} of {len(grid(row))}, from {min(better):g} to {max(better):g}"
+
+
+def draw(results: Results, folder: Path) -> list[Path]:
+    """Write the figure and its numbers into `folder`, named after the tier."""
+    path = folder / results.tier
+    with figure(path, (13, 7)) as canvas:
+        canvas.suptitle(f"{results.study.title}\n{caption(results)}")
+        panels = canvas.subplots(2, 2, sharey=True)
+        for plain, axes in zip(BASELINES, panels.flat, strict=True):
+            _panel(axes, results, plain)
+        canvas.supxlabel("kappa, the step size of the top optimizer")
+        canvas.supylabel("test error (%)")
+    path.with_suffix(".md").write_text(_table(results))
+    return [path.with_suffix(".svg")]
+
+
+def _panel(axes: Axes, results: Results, plain: str) -> None:
+    level = points.point(results, plain)
+    axes.axhline(level.mean, color="gray", linestyle="--", label=f"{plain} (baseline)")
+    for i, row in enumerate(row for row in TOWERS if baseline(row) == plain):
+        color, marker = PALETTE[i], MARKERS[i]
+        kappas = list(grid(row))
+        ys = [points.point(results, name(row, kappa)) for kappa in kappas]
+        points.line(axes, kappas, ys, color=color, marker=marker, label=row)
+        axes.plot(
+            own(row), PAPER[row].error[0], "*", color=color, markersize=13, markerfacecolor="none"
+        )
+        theirs = SECONDARY.get(row, {})
+        axes.plot(list(theirs), list(theirs.values()), "x", color=color, markersize=7)
+    axes.plot([], [], "*", color="black", markersize=10, markerfacecolor="none", label="the paper")
+    axes.plot([], [], "x", color="black", label="others, published code")
+    axes.set_xscale("log")
+    low, high = (floor(log10(x)) for x in axes.get_xlim())
+    axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(numticks=high - low + 3))
+    axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+    axes.set_yscale("log")
+    axes.set_ylim(2, 100)
+    axes.yaxis.set_major_locator(matplotlib.ticker.FixedLocator(TICKS))
+    axes.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.tick_params(labelleft=True)
+    axes.legend(fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def _table(results: Results) -> str:
+    body = [[f"`{plain}`", "-", points.point(results, plain).text(2), ""] for plain in BASELINES]
+    for row in TOWERS:
+        for kappa in grid(row):
+            lost = points.diverged(results, name(row, kappa))
+            beside = [f"{SECONDARY[row][kappa]:.2f}"] if kappa in SECONDARY.get(row, {}) else []
+            beside += [f"paper {PAPER[row].error[0]:.2f}"] if kappa == own(row) else []
+            ours = points.point(results, name(row, kappa)).text(2)
+            ours += f", {lost} diverged" if lost else ""
+            body.append([f"`{row}`", f"{kappa:g}", ours, ", ".join(beside)])
+    parts = [
+        f"# {results.study.title}",
+        caption(results),
+        points.table(["row", "kappa", "error %", "others"], body),
+        "Test error in percent: mean over the seeds with its 95 % bootstrap interval.",
+        findings(claims(results)),
+        f"![Test errors by kappa]({results.tier}.svg)",
+        f"The rules of the verdicts, written before these results were seen:\n\n{RULES}",
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"

@@ -1,0 +1,51 @@
+"""Points of a figure: the test errors of a cell's runs, as a number, as a mark and in a table."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+
+from experiments.run import Record
+from paper_figures.claims import Estimate, estimate
+from paper_figures.results import Results
+
+GUESS = 90.0  # percent: what a run that diverged counts as, a guess among ten classes
+
+
+def error(record: Record) -> float:
+    """The test error in percent."""
+    return float(record.final["test_error"]) if record.final else GUESS
+
+
+def errors(results: Results, name: str) -> dict[int, float]:
+    """The errors of the cell `name` by seed, those of diverged runs included."""
+    return {seed: error(record) for seed, record in sorted(results.records[name].items())}
+
+
+def point(results: Results, name: str) -> Estimate:
+    return estimate(errors(results, name).values(), results.planned[name])
+
+
+def diverged(results: Results, name: str) -> int:
+    """How many of the cell's runs diverged."""
+    return sum(record.status == "diverged" for record in results.records[name].values())
+
+
+def line(
+    axes: Axes, xs: Sequence[float], ys: Sequence[Estimate], *, color: object, marker: str,
+    label: str,
+) -> None:  # fmt: skip
+    """Means with their intervals."""
+    off = [
+        [max(y.mean - y.low, 0) if y.n > 1 else 0 for y in ys],
+        [max(y.high - y.mean, 0) if y.n > 1 else 0 for y in ys],
+    ]
+    axes.errorbar(
+        xs, [y.mean for y in ys], yerr=off, color=color, marker=marker, markersize=4,
+        linewidth=1.2, capsize=2, label=label,
+    )  # fmt: skip
+
+
+def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    rows = [head, ["---"] * len(head), *body]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
