@@ -1,11 +1,12 @@
 # Each target is a command that you could type yourself.
 #   make reproduce              redraw every table and figure, retrain a sample, compare
-#   make reproduce TIER=paper   train whatever is missing of the paper's protocol first (MNIST needed)
+#   make reproduce TIER=paper   train whatever is missing of the paper's protocol first (the data sets, and a GPU for figures 2, 3, 4c and 4d)
 #   make reproduce TIER=paper STUDIES=figure4a   ... of one study alone
 PYTHON ?= python3
 TIER ?=
 JOBS ?= 2
-STUDIES ?= table1 figure4a figure4b
+STUDIES ?= table1 kappa figure2a figure2b figure3 figure4a figure4b figure4c figure4d \
+  sensitivity2019 heights2019
 BIN := .venv/bin
 
 .PHONY: reproduce train figures verify test test-slow bench bench-compare bench-check bench-record lint

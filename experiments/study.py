@@ -1,7 +1,7 @@
 """What a study is: the runs behind one table or figure of the paper."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,17 @@ class Tier:
         data: the data set.
         seeds: how many seeds each cell has; they are 0, 1, ...
         about: what this tier is for and how long it takes, in one line.
+        epochs: the length of a run, where the study doesn't say it elsewhere.
+        options: of the task.
+        shortened: whether runs are shorter than the paper's, so that what shows late can't be seen.
     """
 
     data: str
     seeds: int
     about: str
+    epochs: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    shortened: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,10 +82,16 @@ class Study(Exhibit):
 
     Attributes:
         cells: all cells of a tier; a rerun comes after the run it starts from.
+        data: the paper's data set; what is found on another tests none of its claims.
+        metric: the figure of the task that runs are judged by.
+        guess: what a run that diverged counts as: the metric of one who knows nothing.
     """
 
     tiers: dict[str, Tier]
     cells: Callable[[Tier], Iterable[Cell]]
+    data: str = "mnist"
+    metric: str = "test_error"
+    guess: float = 90.0
 
     def select(self, tier: str, only: str = "*", seeds: int | None = None) -> list[Cell]:
         """The cells whose name matches the pattern `only`, and those that they start from.
@@ -89,8 +101,8 @@ class Study(Exhibit):
             only: a shell pattern for the name of a cell, such as "Adam*" or "*, rerun".
             seeds: no more than so many seeds.
         """
-        limit = self.tier(tier).seeds if seeds is None else seeds
-        cells = [cell for cell in self.cells(self.tier(tier)) if cell.run.seed < limit]
+        cells = self.cells(self.tier(tier))
+        cells = [cell for cell in cells if seeds is None or cell.run.seed < seeds]
         chosen = [cell for cell in cells if fnmatchcase(cell.name, only)]
         if not chosen:
             names = "\n  ".join(dict.fromkeys(cell.name for cell in cells))

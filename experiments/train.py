@@ -34,6 +34,21 @@ class Outcome:
     note: str = ""
 
 
+def flat(levels: list[dict[str, Any]]) -> Levels:
+    """`levels` with a number for each name: of a step size for each hyperparameter beneath, such as
+    {"lr": {"momentum": 1e-6}}, one is "lr.momentum"."""
+    plain: Levels = []
+    for level in levels:
+        parts = {name: x if isinstance(x, dict) else {"": x} for name, x in level.items()}
+        named = (
+            (f"{name}.{key}".rstrip("."), x)
+            for name, part in parts.items()
+            for key, x in part.items()
+        )
+        plain.append(dict(named))
+    return plain
+
+
 class Alone:
     """The model of one task under a `gdtuo.Tower`."""
 
@@ -55,7 +70,7 @@ class Alone:
 
     def levels(self, member: int) -> Levels:
         """The hyperparameters of a member, level 0 first."""
-        return self.optimizer.hyperparameters()
+        return flat(self.optimizer.hyperparameters())
 
     def finite(self) -> list[bool]:
         """Whether all weights of a member are finite, of each."""
@@ -83,7 +98,7 @@ class Together:
         return [first.score(outputs) for outputs in self.optimizer(first.test_inputs)]
 
     def levels(self, member: int) -> Levels:
-        return self.optimizer.hyperparameters(member)
+        return flat(self.optimizer.hyperparameters(member))
 
     def finite(self) -> list[bool]:
         tensors = [p.isfinite().flatten(1).all(dim=1) for p in self.optimizer.parameters()]

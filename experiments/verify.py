@@ -24,6 +24,7 @@ from experiments.run import Record, execute
 from experiments.study import RESULTS, Cell, Study
 
 NARROWEST = 0.5
+SECONDS = 20.0  # of recorded training for each study: what one waits for
 REPEATED = ("status", "started", "curves", "final", "lr_last_epoch", "steps")
 
 
@@ -85,13 +86,21 @@ def _fullest(study: Study, results: Path) -> str:
 
 
 def _choose(cells: list[Cell], records: dict[str, Record], sample: int, seed: int) -> list[Cell]:
-    """A sample of the cheaper half of the runs that have results, a rerun first if there is one."""
+    """A sample of the cheaper half of the runs that have results, a rerun first if there is one.
+
+    Another is added only while all together took less than `SECONDS`.
+    """
     known = [c for c in cells if c.run.key in records and records[c.run.key].status != "failed"]
     cheap = sorted(known, key=lambda cell: records[cell.run.key].seconds)
     cheap = cheap[: max(sample, len(cheap) // 2)]
     random.Random(seed).shuffle(cheap)
     rerun = [cell for cell in cheap if cell.run.parent][:1]
-    return rerun + [cell for cell in cheap if cell not in rerun][: sample - len(rerun)]
+    chosen: list[Cell] = []
+    for cell in (rerun + [cell for cell in cheap if cell not in rerun])[:sample]:
+        chosen.append(cell)
+        if sum(records[c.run.key].seconds for c in chosen) > SECONDS:
+            break
+    return chosen
 
 
 def _check(cell: Cell, found: Record, records: dict[str, Record], cells: list[Cell]) -> bool:

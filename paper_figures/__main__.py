@@ -8,8 +8,13 @@ from experiments import ExperimentError
 from experiments.studies import EXHIBITS
 from experiments.study import RESULTS
 from paper_figures import (
+    figure2a,
+    figure2b,
+    figure3,
     figure4a,
     figure4b,
+    figure4c,
+    figure4d,
     figure4f,
     heights2019,
     kappa,
@@ -24,8 +29,13 @@ from paper_figures.results import Results, load, look
 FIGURES = {
     "table1": table1,
     "kappa": kappa,
+    "figure2a": figure2a,
+    "figure2b": figure2b,
+    "figure3": figure3,
     "figure4a": figure4a,
     "figure4b": figure4b,
+    "figure4c": figure4c,
+    "figure4d": figure4d,
     "figure4f": figure4f,
     "sensitivity2019": sensitivity2019,
     "heights2019": heights2019,

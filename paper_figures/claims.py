@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
+from paper_figures.results import Results
+
 REPRODUCED = "reproduced"
 PARTLY = "partly"
 NOT = "not"
 NOT_TESTABLE = "not testable"
+TOO_SHORT = "not testable at this length"
 MISSING = "missing"
 
 
@@ -103,11 +106,16 @@ def lines(parts: Iterable[str]) -> str:
     return "<br>".join(parts)
 
 
-def tested(claim: Claim, data: str) -> Claim:
-    """`claim` as it stands on the data set `data`: another than the paper's tests nothing."""
-    if data == "mnist" or claim.verdict == MISSING:
+def standing(claim: Claim, results: Results, late: bool = False) -> Claim:
+    """`claim` as it stands on these results: other data than the paper's test nothing, and what
+    shows `late` can't be seen in shortened runs."""
+    if claim.verdict == MISSING:
         return claim
-    return replace(claim, verdict=NOT_TESTABLE, finding="")
+    if results.data != results.study.data:
+        return replace(claim, verdict=NOT_TESTABLE, finding="")
+    if late and results.study.tier(results.tier).shortened:
+        return replace(claim, verdict=TOO_SHORT)
+    return claim
 
 
 def findings(claims: Iterable[Claim]) -> str:

@@ -6,7 +6,7 @@ import matplotlib.ticker
 
 from experiments.studies.heights2019 import HEIGHTS, STEP_SIZES, name
 from paper_figures import points
-from paper_figures.claims import Claim, Estimate, findings, least, lines, paired, share_of, tested
+from paper_figures.claims import Claim, Estimate, findings, least, lines, paired, share_of, standing
 from paper_figures.results import Results
 from paper_figures.results import caption as caption
 from paper_figures.style import PALETTE, figure
@@ -31,7 +31,7 @@ def point(results: Results, height: int, lr: float) -> Estimate:
 
 def claims(results: Results) -> list[Claim]:
     """What the 2019 version says of many levels, and what a user of them wants to know."""
-    return [tested(claim, results.data) for claim in (_enough(results), _sound(results))]
+    return [standing(claim, results) for claim in (_enough(results), _sound(results))]
 
 
 def _enough(results: Results) -> Claim:

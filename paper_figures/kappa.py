@@ -21,7 +21,7 @@ from paper_figures.claims import (
     lines,
     paired,
     share_of,
-    tested,
+    standing,
 )
 from paper_figures.results import Results
 from paper_figures.results import caption as caption
@@ -73,7 +73,7 @@ def gain(results: Results, row: str, kappa: float) -> Estimate:
 def claims(results: Results) -> list[Claim]:
     """What others found of four rows, and whether any row hangs on its kappa."""
     found = [_secondary(results, row) for row in SECONDARY]
-    return [tested(claim, results.data) for claim in (*found, _hangs(results))]
+    return [standing(claim, results) for claim in (*found, _hangs(results))]
 
 
 def _secondary(results: Results, row: str) -> Claim:

@@ -1,4 +1,4 @@
-"""Points of a figure: the test errors of a cell's runs, as a number, as a mark and in a table."""
+"""Points of a figure: what a cell's runs end with, as a number, as a mark and in a table."""
 
 from collections.abc import Sequence
 
@@ -8,16 +8,14 @@ from experiments.run import Record
 from paper_figures.claims import Estimate, estimate
 from paper_figures.results import Results
 
-GUESS = 90.0  # percent: what a run that diverged counts as, a guess among ten classes
-
-
-def error(record: Record) -> float:
-    """The test error in percent."""
-    return float(record.final["test_error"]) if record.final else GUESS
-
 
 def errors(results: Results, name: str) -> dict[int, float]:
-    """The errors of the cell `name` by seed, those of diverged runs included."""
+    """The study's metric for the cell `name`, by seed; a run that diverged counts as a guess."""
+    study = results.study
+
+    def error(record: Record) -> float:
+        return float(record.final[study.metric]) if record.final else study.guess
+
     return {seed: error(record) for seed, record in sorted(results.records[name].items())}
 
 

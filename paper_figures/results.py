@@ -43,13 +43,20 @@ class Results:
         return [record for cell in self.records.values() for record in cell.values()]
 
 
+TITLES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "tolstoy": "War and Peace"}
+
+
 def caption(results: Results) -> str:
     """What is shown: tier, data, seeds and gaps."""
     done, planned = sum(map(len, results.records.values())), sum(results.planned.values())
     seeds = results.study.tier(results.tier).seeds
     gaps = f", {done} of {planned} runs" if done < planned else ""
-    note = "MNIST" if results.data == "mnist" else f"{results.data}, which are not the paper's data"
-    return f"Tier {results.tier}: {note}; {seeds} seeds{gaps}."
+    shown = TITLES.get(results.data, results.data)
+    others = "" if results.data == results.study.data else ", which are not the paper's data"
+    note = shown + others
+    copies = {record.provenance.get("data_note") for record in results.all()} - {None}
+    note = "; ".join([note, *sorted(copies)])
+    return f"Tier {results.tier}: {note}; {seeds} seed{'s' if seeds > 1 else ''}{gaps}."
 
 
 def look(study: Exhibit, results: Path, tier: str | None = None) -> Results | Timings | None:

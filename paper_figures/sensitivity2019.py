@@ -21,7 +21,7 @@ from paper_figures.claims import (
     lines,
     paired,
     share_of,
-    tested,
+    standing,
 )
 from paper_figures.results import Results
 from paper_figures.results import caption as caption
@@ -89,7 +89,7 @@ def claims(results: Results) -> list[Claim]:
     """All claims of the 2019 version about this figure."""
     found = [_line(results, height) for height in PAPER]
     found += [_starts(results), _levels(results), _enough(results), _large(results)]
-    return [tested(claim, results.data) for claim in found]
+    return [standing(claim, results) for claim in found]
 
 
 def _line(results: Results, height: int) -> Claim:

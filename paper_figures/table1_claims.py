@@ -20,7 +20,7 @@ from paper_figures.claims import (
     paired,
     share,
     share_of,
-    tested,
+    standing,
     too_few,
 )
 from paper_figures.results import Results
@@ -116,14 +116,14 @@ def better(results: Results, name: str, than: str) -> Estimate:
 
 def judge_rows(results: Results) -> list[Claim]:
     """The claim of each row of the table, judged."""
-    return [tested(_row(results, row), results.data) for row in PAPER]
+    return [standing(_row(results, row), results) for row in PAPER]
 
 
 def claims(results: Results) -> list[Claim]:
     """Every claim of Table 1 and of the text about it, judged."""
     found = [_all_better(results, name, again) for again in (False, True) for name in FAMILIES]
     found += [_adam(results), _beta1(results), _gamma(results), _adagrad(results)]
-    return judge_rows(results) + [tested(claim, results.data) for claim in found]
+    return judge_rows(results) + [standing(claim, results) for claim in found]
 
 
 def _row(results: Results, row: str) -> Claim:

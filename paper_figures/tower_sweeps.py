@@ -6,14 +6,13 @@ from pathlib import Path
 import matplotlib.ticker
 from matplotlib.axes import Axes
 
-from experiments.studies.tower_sweeps import HEIGHTS, STEP_SIZES
+from experiments.studies.tower_sweeps import TowerSweep
 from paper_figures import points
 from paper_figures.claims import estimate, findings
 from paper_figures.points import table as rows
 from paper_figures.results import Results, caption
 from paper_figures.style import PALETTE, figure
 from paper_figures.tower_sweeps_claims import (
-    RULES,
     Line,
     Lines,
     diverged,
@@ -29,45 +28,49 @@ DIVERGED = "diverged (how many)"
 TICKS = (2, 3, 5, 10, 20, 30, 50, 90)
 
 
-def draw(results: Results, folder: Path, paper: Lines) -> list[Path]:
+def draw(results: Results, folder: Path, paper: Lines, rules: str) -> list[Path]:
     """Write the figure and its numbers into `folder`, named after the tier; returns the figure."""
     path = folder / results.tier
     with figure(path, (9, 4.4)) as canvas:
         canvas.suptitle(f"{results.study.title}\n{caption(results)}")
         left, right = canvas.subplots(1, 2, width_ratios=(3, 1))
-        for height in HEIGHTS:
+        for height in results.study.heights:
             _draw_line(left, results, height, paper[height])
-        _finish(left)
+        _finish(left, results.study)
         _draw_widths(right, results, paper)
         handles = dict(sorted(zip(*left.get_legend_handles_labels()[::-1], strict=True)))
         handles[DIVERGED] = handles.pop(DIVERGED)  # last, after the heights
         canvas.legend(handles.values(), handles, loc="outside lower center", ncols=5)
-    path.with_suffix(".md").write_text(table(results, paper))
+    path.with_suffix(".md").write_text(table(results, paper, rules))
     return [path.with_suffix(".svg")]
 
 
-def table(results: Results, paper: Lines) -> str:
+def table(results: Results, paper: Lines, rules: str) -> str:
     """The figure's numbers in Markdown, with what there is to say about them."""
-    heights = [f"height {height}" for height in HEIGHTS]
+    study = results.study
+    heights = [f"height {height}" for height in results.study.heights]
     parts = [
         f"# {results.study.title}",
         caption(results),
-        rows(["first step size", *heights], [_at(results, lr, paper) for lr in STEP_SIZES]),
-        "Test error in percent: mean over the seeds with its 95 % bootstrap interval; in "
-        "parentheses the paper's, read off its figure.",
+        rows(
+            ["first step size", *heights],
+            [_at(results, lr, paper) for lr in results.study.step_sizes],
+        ),
+        f"{study.label.capitalize()}{' in percent' if study.unit else ''}: mean over the seeds "
+        "with its 95 % bootstrap interval; in parentheses the paper's, read off its figure.",
         rows(["", *heights], _summary(results, paper)),
         "Width: how many of the step sizes, a decade apart, end within 10 % of the least error at "
         "that height. It tells nothing of how low that error is.",
         findings(judge(results, paper)),
         f"![Test errors and widths]({results.tier}.svg)",
-        f"The rules of the verdicts, written before these results were seen:\n\n{RULES}",
+        f"The rules of the verdicts, written before these results were seen:\n\n{rules}",
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _at(results: Results, lr: float, paper: Lines) -> list[str]:
     cells = []
-    for height in HEIGHTS:
+    for height in results.study.heights:
         lost = diverged(results, height, lr)
         printed = f" ({paper[height][lr]:.1f})" if lr in paper[height] else ""
         note = f", {lost} diverged" if lost else ""
@@ -77,13 +80,16 @@ def _at(results: Results, lr: float, paper: Lines) -> list[str]:
 
 def _summary(results: Results, paper: Lines) -> list[list[str]]:
     of = min(results.planned.values())
-    ours = [estimate(widths(results, h).values(), of).text(1) for h in HEIGHTS]
-    printed = [paper_width(paper[h]) for h in HEIGHTS]
-    means = [{lr: point(results, h, lr).mean for lr in STEP_SIZES} for h in HEIGHTS]
+    ours = [estimate(widths(results, h).values(), of).text(1) for h in results.study.heights]
+    printed = [paper_width(results, paper[h]) for h in results.study.heights]
+    means = [
+        {lr: point(results, h, lr).mean for lr in results.study.step_sizes}
+        for h in results.study.heights
+    ]
     return [
         ["width in decades", *(f"{o} ({p})" for o, p in zip(ours, printed, strict=True))],
         ["width of the mean line", *(str(width(line)) for line in means)],
-        ["least mean error %", *(f"{_best(line):.2f}" for line in means)],
+        [f"least mean error{results.study.unit}", *(f"{_best(line):.2f}" for line in means)],
     ]
 
 
@@ -93,10 +99,10 @@ def _best(line: Line) -> float:
 
 def _draw_line(axes: Axes, results: Results, height: int, paper: Line) -> None:
     color, marker = PALETTE[height], MARKERS[height]
-    ours = {lr: point(results, height, lr) for lr in STEP_SIZES}
+    ours = {lr: point(results, height, lr) for lr in results.study.step_sizes}
     # Side by side, or lines that agree would hide one another.
     shift = 10 ** (0.07 * (height - 1.5))
-    xs = [lr * shift for lr in STEP_SIZES]
+    xs = [lr * shift for lr in results.study.step_sizes]
     points.line(
         axes, xs, list(ours.values()), color=color, marker=marker, label=f"height {height}, ours"
     )
@@ -104,7 +110,7 @@ def _draw_line(axes: Axes, results: Results, height: int, paper: Line) -> None:
         [lr * shift for lr in paper], list(paper.values()), marker, color=color, markersize=7,
         markerfacecolor="none", alpha=0.7, label=f"height {height}, paper",
     )  # fmt: skip
-    for lr, x in zip(STEP_SIZES, xs, strict=True):
+    for lr, x in zip(results.study.step_sizes, xs, strict=True):
         if lost := diverged(results, height, lr):
             axes.plot(x, 1, "x", color=color, transform=axes.get_xaxis_transform(), clip_on=False)
             axes.annotate(
@@ -113,18 +119,18 @@ def _draw_line(axes: Axes, results: Results, height: int, paper: Line) -> None:
             )  # fmt: skip
 
 
-def _finish(axes: Axes) -> None:
+def _finish(axes: Axes, study: TowerSweep) -> None:
     axes.plot([], [], "x", color="black", label=DIVERGED)
     axes.set_xscale("log")
-    axes.set_xticks(STEP_SIZES, [f"{math.log10(lr):.0f}" for lr in STEP_SIZES])
+    axes.set_xticks(study.step_sizes, [f"{math.log10(lr):.0f}" for lr in study.step_sizes])
     axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
     axes.set_xlabel("log10 of the bottom level's first step size")
     axes.set_yscale("log")
-    axes.set_ylim(top=100)
+    axes.set_ylim(top=max(100, study.guess + 10))
     axes.yaxis.set_major_locator(matplotlib.ticker.FixedLocator(TICKS))
     axes.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.set_ylabel("test error (%)")
+    axes.set_ylabel(f"{study.label}{f' ({study.unit.strip()})' if study.unit else ''}")
     axes.set_title(
         "ours: mean, 95 % interval; the paper's (open): read off its figure", size="small"
     )
@@ -132,19 +138,19 @@ def _finish(axes: Axes) -> None:
 
 def _draw_widths(axes: Axes, results: Results, paper: Lines) -> None:
     of = min(results.planned.values())
-    for height in HEIGHTS:
+    for height in results.study.heights:
         color, marker = PALETTE[height], MARKERS[height]
         found = list(widths(results, height).values())
         ours = estimate(found, of)
         axes.plot([height] * len(found), found, marker, color=color, alpha=0.35, markersize=4)
         axes.plot([height - 0.2, height + 0.2], [ours.mean] * 2, color=color, linewidth=2)
-        if len(paper[height]) == len(STEP_SIZES):
+        if len(paper[height]) == len(results.study.step_sizes):
             axes.plot(
                 height + 0.3, width(paper[height]), marker, color=color, markersize=7,
                 markerfacecolor="none", alpha=0.7,
             )  # fmt: skip
     axes.set_title("within 10 % of the best:\neach seed, mean, paper (open)", size="small")
-    axes.set_xticks(HEIGHTS)
+    axes.set_xticks(results.study.heights)
     axes.set_xlabel("height")
     axes.set_ylabel("width (decades)")
-    axes.set_ylim(0, len(STEP_SIZES))
+    axes.set_ylim(0, len(results.study.step_sizes))

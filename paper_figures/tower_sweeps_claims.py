@@ -1,10 +1,11 @@
 """What Figs. 4a and 4b say of towers by first step size, and how far our runs bear it out."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import mean
 
-from experiments.studies.tower_sweeps import HEIGHTS, STEP_SIZES, name
+from experiments.studies.tower_sweeps import TowerSweep, decades, name
 from paper_figures import points
 from paper_figures.claims import (
     MISSING,
@@ -18,44 +19,60 @@ from paper_figures.claims import (
     lines,
     paired,
     share_of,
-    tested,
+    standing,
 )
 from paper_figures.results import Results
 
-RULES = """\
+
+def rules(study: TowerSweep, guess: str) -> str:
+    """The rules of the verdicts; `guess` says what a run that diverged counts as."""
+    small = study.small
+    words = {3: "three", 4: "four", 5: "five"}[len(small)]
+    return f"""\
 - The paper prints no numbers for this figure; its values are read off it. A point agrees if our
-  mean is within 1 point of the paper's, or within a quarter of it. A line is `reproduced` if four
+  mean is within 1{UNITS[study.unit]} of the paper's, or within a quarter of it. \
+A line is `reproduced` if four
   fifths of the points that can be read agree, `partly` if half do.
-- A run that diverged counts with an error of 90 %, that of a guess among ten classes.
-- Too small a step size is one from 1e-8 to 1e-4. A level more helps there if the 95 % bootstrap
-  interval of what it takes off the mean error over these five, paired by seed, lies above 0.
+- A run that diverged counts with {guess}.
+- Too small a step size is one from {_short(small[0])} to {_short(small[-1])}. \
+A level more helps there if the 95 % bootstrap
+  interval of what it takes off the mean error over these {words}, paired by seed, lies above 0.
 - The width at a height is the number of step sizes, tried a decade apart, that end within 10 % of
   the least error at that height; each stands for a decade. A level more widens the set if the 95 %
   interval of the difference of the widths, paired by seed, lies above 0.
-- A step size fails at a height if the mean error is above 20 %.
+- A step size fails at a height if the mean error is above {study.fails:g}{study.unit}.
 - A claim about several heights is `reproduced` if it holds for all of them, `partly` for some.
 - Numbers from another data set than the paper's are `not testable`."""
 
-FAILS = 20.0
+
+def _short(lr: float) -> str:
+    """1e-8 and not 1e-08."""
+    return f"1e{round(math.log10(lr))}"
+
+
+UNITS = {" %": " point", "": ""}
+AMONG_TEN = "an error of 90 %, that of a guess among ten classes"
 WITHIN = 1.1
-SMALL = STEP_SIZES[:5]
-LARGEST = STEP_SIZES[-1]
+FAR_TOO_LARGE = 10.0  # beyond which the paper's towers fail too
 
 Line = dict[float, float]  # test errors in percent by first step size
 Lines = Mapping[int, Line]  # by height
 
 
-def by_step_size(*errors: float | None) -> Line:
+def by_step_size(*errors: float | None, step_sizes: Sequence[float] = decades(-8, 2)) -> Line:
     """A line of the paper's figure; None where it can't be read."""
-    pairs = zip(STEP_SIZES, errors, strict=True)
+    pairs = zip(step_sizes, errors, strict=True)
     return {lr: error for lr, error in pairs if error is not None}
 
 
 def judge(results: Results, paper: Lines) -> list[Claim]:
     """Every claim about the figure whose values in the paper are `paper`."""
-    found = [_line(results, height, paper[height]) for height in HEIGHTS]
-    found += [_small(results, paper), _wider(results, paper), _large(results, paper)]
-    return [tested(claim, results.data) for claim in found]
+    found = [_line(results, height, paper[height]) for height in results.study.heights]
+    found += [_small(results, paper), _wider(results, paper)]
+    if results.study.step_sizes[-1] > FAR_TOO_LARGE:
+        found.append(_large(results, paper))
+    # In a shortened run too small a step size has had less time to grow.
+    return [standing(claim, results, late=True) for claim in found]
 
 
 def errors(results: Results, height: int, lr: float) -> dict[int, float]:
@@ -82,15 +99,15 @@ def widths(results: Results, height: int) -> dict[int, float]:
     return {seed: width(line) for seed, line in _whole_lines(results, height).items()}
 
 
-def paper_width(line: Line) -> str:
+def paper_width(results: Results, line: Line) -> str:
     """The paper's, where its line can be read whole."""
-    return str(width(line)) if len(line) == len(STEP_SIZES) else "-"
+    return str(width(line)) if len(line) == len(results.study.step_sizes) else "-"
 
 
 def _whole_lines(results: Results, height: int) -> dict[int, Line]:
-    points = {lr: errors(results, height, lr) for lr in STEP_SIZES}
-    seeds = set.intersection(*(set(by_seed) for by_seed in points.values()))
-    return {s: {lr: by_seed[s] for lr, by_seed in points.items()} for s in sorted(seeds)}
+    by_lr = {lr: errors(results, height, lr) for lr in results.study.step_sizes}
+    seeds = set.intersection(*(set(by_seed) for by_seed in by_lr.values()))
+    return {s: {lr: by_seed[s] for lr, by_seed in by_lr.items()} for s in sorted(seeds)}
 
 
 def _planned(results: Results) -> int:
@@ -98,12 +115,13 @@ def _planned(results: Results) -> int:
 
 
 def _line(results: Results, height: int, paper: Line) -> Claim:
+    unit = results.study.unit
     ours = {lr: point(results, height, lr) for lr in paper}
     missing = any(o.n == 0 for o in ours.values())
     off = [lr for lr, o in ours.items() if abs(o.mean - paper[lr]) > max(1, paper[lr] / 4)]
     agree = 1 - len(off) / len(paper)
     verdict = REPRODUCED if agree >= 0.8 else PARTLY if agree >= 0.5 else NOT
-    lost = sum(diverged(results, height, lr) for lr in STEP_SIZES)
+    lost = sum(diverged(results, height, lr) for lr in results.study.step_sizes)
     finding = []
     if off:
         finding.append(
@@ -114,9 +132,9 @@ def _line(results: Results, height: int, paper: Line) -> Claim:
     if lost:
         finding.append(f"{lost} runs diverged.")
     return Claim(
-        f"Height {height}: test error by first step size",
-        lines(f"{lr:g}: {value:.1f} %" for lr, value in paper.items()),
-        lines(f"{lr:g}: {o.text(1, ' %')}" for lr, o in ours.items()),
+        f"Height {height}: {results.study.label} by first step size",
+        lines(f"{lr:g}: {value:.1f}{unit}" for lr, value in paper.items()),
+        lines(f"{lr:g}: {o.text(1, unit)}" for lr, o in ours.items()),
         least(ours.values()),
         MISSING if missing else verdict,
         "" if missing else " ".join(finding),
@@ -124,23 +142,30 @@ def _line(results: Results, height: int, paper: Line) -> Claim:
 
 
 def _small(results: Results, paper: Lines) -> Claim:
+    small, unit = results.study.small, results.study.unit
     means = {
-        h: {s: mean(line[lr] for lr in SMALL) for s, line in _whole_lines(results, h).items()}
-        for h in HEIGHTS
+        h: {s: mean(line[lr] for lr in small) for s, line in _whole_lines(results, h).items()}
+        for h in results.study.heights
     }
     of = _planned(results)
-    gains = [paired(means[h - 1], means[h], of) for h in HEIGHTS[1:]]
-    printed = {h: [line[lr] for lr in SMALL if lr in line] for h, line in paper.items()}
-    lacking = [h for h, gain in zip(HEIGHTS[1:], gains, strict=True) if not gain.low > 0]
+    gains = [paired(means[h - 1], means[h], of) for h in results.study.heights[1:]]
+    printed = {h: [line[lr] for lr in small if lr in line] for h, line in paper.items()}
+    lacking = [
+        h for h, gain in zip(results.study.heights[1:], gains, strict=True) if not gain.low > 0
+    ]
     return Claim(
-        "From too small a step size (1e-8 to 1e-4), each level more lowers the error",
+        f"From too small a step size ({_short(small[0])} to {_short(small[-1])}), each level more "
+        f"lowers the {results.study.label.removeprefix('test ')}",
         lines(
-            f"height {h}: {mean(values):.1f} %"
+            f"height {h}: {mean(values):.1f}{unit}"
             for h, values in printed.items()
-            if len(values) == len(SMALL)
+            if len(values) == len(small)
         ),
         lines(
-            [f"height {h}: {estimate(means[h].values(), of).text(1, ' %')}" for h in HEIGHTS]
+            [
+                f"height {h}: {estimate(means[h].values(), of).text(1, unit)}"
+                for h in results.study.heights
+            ]
             + [f"level {h} takes off {g.text(2)}" for h, g in enumerate(gains, 1)]
         ),
         least(gains),
@@ -151,16 +176,19 @@ def _small(results: Results, paper: Lines) -> Claim:
 
 def _wider(results: Results, paper: Lines) -> Claim:
     of = _planned(results)
-    found = {h: widths(results, h) for h in HEIGHTS}
-    gains = [paired(found[h], found[h - 1], of) for h in HEIGHTS[1:]]
-    printed = [int(paper_width(line)) for line in paper.values() if len(line) == len(STEP_SIZES)]
+    found = {h: widths(results, h) for h in results.study.heights}
+    gains = [paired(found[h], found[h - 1], of) for h in results.study.heights[1:]]
+    printed = [int(w) for w in (paper_width(results, line) for line in paper.values()) if w != "-"]
     grows = all(a < b for a, b in pairwise(printed))
     return Claim(
         "Taller towers are less sensitive: the set of first step sizes that end within 10 % of the "
         "best is wider, the taller the tower",
-        lines(f"height {h}: {paper_width(line)}" for h, line in paper.items()),
+        lines(f"height {h}: {paper_width(results, line)}" for h, line in paper.items()),
         lines(
-            [f"height {h}: {estimate(found[h].values(), of).text(1)}" for h in HEIGHTS]
+            [
+                f"height {h}: {estimate(found[h].values(), of).text(1)}"
+                for h in results.study.heights
+            ]
             + [f"level {h} adds {g.text(1)}" for h, g in enumerate(gains, 1)]
         ),
         least(gains),
@@ -170,17 +198,22 @@ def _wider(results: Results, paper: Lines) -> Claim:
 
 
 def _large(results: Results, paper: Lines) -> Claim:
-    ours = [point(results, height, LARGEST) for height in HEIGHTS]
-    below = STEP_SIZES[-2]
-    before = [point(results, height, below).mean for height in HEIGHTS]
-    lost = sum(diverged(results, height, LARGEST) for height in HEIGHTS)
+    unit, largest = results.study.unit, results.study.step_sizes[-1]
+    ours = [point(results, height, largest) for height in results.study.heights]
+    below = results.study.step_sizes[-2]
+    before = [point(results, height, below).mean for height in results.study.heights]
+    failing = sum(value > results.study.fails for value in before)
+    lost = sum(diverged(results, height, largest) for height in results.study.heights)
     return Claim(
-        f"A far too large step size ({LARGEST:g}) still fails at every height",
-        lines(f"height {h}: {line[LARGEST]:.1f} %" for h, line in paper.items()),
-        lines(f"height {h}: {o.text(1, ' %')}" for h, o in zip(HEIGHTS, ours, strict=True)),
+        f"A far too large step size ({largest:g}) still fails at every height",
+        lines(f"height {h}: {line[largest]:.1f}{unit}" for h, line in paper.items()),
+        lines(
+            f"height {h}: {o.text(1, unit)}"
+            for h, o in zip(results.study.heights, ours, strict=True)
+        ),
         least(ours),
-        share_of(ours, [o.mean > FAILS for o in ours]),
+        share_of(ours, [o.mean > results.study.fails for o in ours]),
         f"{lost} of these runs diverged. At {below:g} the errors by height are "
         + ", ".join(f"{value:.1f}" for value in before)
-        + f" %: {sum(value > FAILS for value in before)} of {len(before)} fail there.",
+        + f"{unit}: {failing} of {len(before)} fail there.",
     )

@@ -2,8 +2,13 @@
 
 from experiments import ExperimentError
 from experiments.studies import (
+    figure2a,
+    figure2b,
+    figure3,
     figure4a,
     figure4b,
+    figure4c,
+    figure4d,
     figure4f,
     heights2019,
     kappa,
@@ -14,7 +19,19 @@ from experiments.study import Exhibit, Study
 
 STUDIES: dict[str, Study] = {
     module.STUDY.name: module.STUDY
-    for module in (table1, kappa, figure4a, figure4b, sensitivity2019, heights2019)
+    for module in (
+        table1,
+        kappa,
+        figure2a,
+        figure2b,
+        figure3,
+        figure4a,
+        figure4b,
+        figure4c,
+        figure4d,
+        sensitivity2019,
+        heights2019,
+    )
 }
 # What is measured, not trained.
 TIMING = figure4f.STUDY

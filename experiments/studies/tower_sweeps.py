@@ -1,27 +1,34 @@
-"""What Figs. 4a and 4b have in common: towers of SGD on the MNIST network, by first step size."""
+"""What Figs. 4a to 4d have in common: towers of growing height by the bottom's first step size."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 from experiments.run import Run
 from experiments.study import Cell, Study, Tier
 
-# The bottom level's first step size: the paper's, a decade apart.
-STEP_SIZES = tuple(float(f"1e{exponent}") for exponent in range(-8, 3))
-# Levels above the bottom; 0 is the plain optimizer.
-HEIGHTS = (0, 1, 2, 3)
-# The paper says neither the length nor the optimizer. Its plain line is that of SGD after the 30
-# epochs of Table 1: 9.1 % at 0.01, where Table 1 has 8.99 %; Adam would be there at 1e-3 or less.
-# SGD is what learns, too: with Adam or RMSProp above it the first line would be far lower at 1e-8.
-EPOCHS = 30
 
-TIERS = {
-    # The fewest seeds whose spread says anything.
-    "smoke": Tier("digits", 3, "the same towers on scikit-learn's digits: a minute"),
-    # Enough for the shape of the lines.
-    "small": Tier("mnist", 2, "MNIST at full length, 2 seeds: about half an hour"),
-    # The paper doesn't say how many; with five an interval means something.
-    "paper": Tier("mnist", 5, "MNIST at full length, 5 seeds: about an hour"),
-}
+@dataclass(frozen=True)
+class TowerSweep(Study):
+    """One of these figures.
+
+    Attributes:
+        step_sizes: the bottom level's first step sizes, a decade apart.
+        heights: levels above the bottom; 0 is the plain optimizer.
+        unit: of the metric, as it follows a number.
+        label: the metric in words.
+        fails: a mean above this is no success.
+    """
+
+    step_sizes: tuple[float, ...] = ()
+    heights: tuple[int, ...] = (0, 1, 2, 3)
+    unit: str = " %"
+    label: str = "test error"
+    fails: float = 20.0
+
+    @property
+    def small(self) -> tuple[float, ...]:
+        """The step sizes that the paper calls far too small: those below the switch of scheme."""
+        return tuple(lr for lr in self.step_sizes if lr < 1e-3)
 
 
 def name(height: int, lr: float) -> str:
@@ -29,14 +36,45 @@ def name(height: int, lr: float) -> str:
     return f"height {height}, lr {lr:g}"
 
 
-def study(figure: str, title: str, levels: Callable[[float, int], list[float]]) -> Study:
-    """The sweep in which `levels(lr, height)` are the first step sizes of a tower's levels."""
+def decades(low: int, high: int) -> tuple[float, ...]:
+    """1e`low` to 1e`high`."""
+    return tuple(float(f"1e{exponent}") for exponent in range(low, high + 1))
+
+
+def sweep(
+    figure: str,
+    title: str,
+    *,
+    task: str,
+    bottom: str,
+    levels: Callable[[float, int], list[float]],
+    step_sizes: tuple[float, ...],
+    tiers: dict[str, Tier],
+    heights: tuple[int, ...] = (0, 1, 2, 3),
+    repeated: Mapping[float, int] | None = None,
+    **about: object,
+) -> TowerSweep:
+    """The sweep in which `levels(lr, height)` are the first step sizes of a tower's levels.
+
+    Args:
+        figure, title, task, step_sizes, tiers, heights: as in `TowerSweep` and `Run`.
+        bottom: the optimizer of level 0, with {lr} where the step size goes, and {learn} where, in
+            a tower, what is learned of it.
+        levels: such as those in `experiments.studies.presets`.
+        repeated: in a tier of one seed, more seeds for some step sizes.
+        about: other attributes of `TowerSweep` and `Study`.
+    """
 
     def cells(tier: Tier) -> Iterator[Cell]:
-        for height in HEIGHTS:
-            for lr in STEP_SIZES:
-                tower = " / ".join(f"SGD({value!r})" for value in levels(lr, height))
-                for seed in range(tier.seeds):
-                    yield Cell(name(height, lr), Run("mlp", tier.data, tower, seed, EPOCHS))
+        for height in heights:
+            for lr in step_sizes:
+                first, *above = levels(lr, height)
+                learn = "^lr" if above else ""
+                texts = [bottom.format(lr=repr(first), learn=learn)]
+                tower = " / ".join([*texts, *(f"SGD({value!r})" for value in above)])
+                seeds = (repeated or {}).get(lr, 1) if tier.seeds == 1 else tier.seeds
+                for seed in range(seeds):
+                    run = Run(task, tier.data, tower, seed, tier.epochs, options=tier.options)
+                    yield Cell(name(height, lr), run)
 
-    return Study(figure, title, TIERS, cells)
+    return TowerSweep(figure, title, tiers, cells, step_sizes=step_sizes, heights=heights, **about)

@@ -168,3 +168,14 @@ def test_a_task_goes_on_from_its_state():
     for each in (task, other):
         each.begin()
     assert task.batch(0).tolist() == other.batch(0).tolist()
+
+
+def test_a_step_size_for_each_hyperparameter_is_recorded_by_name(run):
+    tower = "SGD(0.1, momentum=0.9) / SGD({lr: 0.01, momentum: 0.001})"
+    record = execute(dataclasses.replace(run, tower=tower))
+    assert record.status == "ok", record.message
+    assert record.final["hyperparameters"][1] == {
+        "lr.lr": pytest.approx(0.01),
+        "lr.momentum": pytest.approx(0.001),
+        "momentum": 0.0,
+    }

@@ -5,7 +5,8 @@ import pytest
 import gdtuo
 from experiments.store import Writer
 from experiments.studies import find
-from experiments.studies.tower_sweeps import STEP_SIZES, name
+from experiments.studies.figure4a import STUDY
+from experiments.studies.tower_sweeps import name
 from paper_figures import __main__ as command
 from paper_figures import figure4a, figure4b
 from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED
@@ -65,7 +66,7 @@ def test_a_width_is_a_number_of_decades():
 
 @pytest.mark.parametrize(("points", "verdict"), [(2, REPRODUCED), (5, PARTLY), (6, NOT)])
 def test_points_that_are_off_change_the_verdict(made, save, points, verdict):
-    off = {name(3, lr) for lr in STEP_SIZES[:points]}
+    off = {name(3, lr) for lr in STUDY.step_sizes[:points]}
 
     def shift(record):
         rule = gdtuo.parse(record.run.tower)
@@ -88,7 +89,7 @@ def test_a_run_that_diverged_is_counted_and_drawn(made, save, tmp_path):
     assert diverged(results, 0, 100.0) == 1
     assert point(results, 0, 100.0).mean == pytest.approx((54 + 90) / 2)
     assert widths(results, 0) == {0: 1, 1: 1}
-    assert "1 diverged" in table(results, figure4a.PAPER)
+    assert "1 diverged" in table(results, figure4a.PAPER, figure4a.RULES)
     assert "1 of these runs diverged" in judged(results)[-1].finding
     assert "1 runs diverged" in judged(results)[0].finding
     figure4a.draw(results, tmp_path / "drawn")

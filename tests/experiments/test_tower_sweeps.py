@@ -2,13 +2,13 @@ import pytest
 
 import gdtuo
 from experiments.studies import find
+from experiments.studies.figure4a import STUDY
 from experiments.studies.presets import equal, scaled
-from experiments.studies.tower_sweeps import STEP_SIZES
 
 
 def test_the_papers_step_sizes():
-    assert len(STEP_SIZES) == 11
-    assert (STEP_SIZES[0], STEP_SIZES[-1]) == (1e-8, 1e2)
+    assert len(STUDY.step_sizes) == 11
+    assert (STUDY.step_sizes[0], STUDY.step_sizes[-1]) == (1e-8, 1e2)
 
 
 @pytest.mark.parametrize(

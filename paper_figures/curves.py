@@ -1,0 +1,72 @@
+"""Curves over a run's epochs: each seed as a thin line, their mean as a thick one."""
+
+from collections.abc import Callable
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
+
+from experiments.run import Record
+from paper_figures.claims import Estimate, estimate
+from paper_figures.results import Results
+
+Value = Callable[[Record], list[float | None]]
+
+LAST = 10  # epochs that a final figure is the mean of, as they were read off the paper's curves
+
+
+def curve(name: str) -> Value:
+    """The curve of a record by name, such as "train_loss"; "lr" is level 0's."""
+    if name == "lr":
+        return lambda record: record.curves["hyperparameters"][0]["lr"]
+    return lambda record: record.curves.get(name, [])
+
+
+def plot(
+    axes: Axes, results: Results, cell: str, value: Value, *, color: object, label: str,
+    style: str = "-", scale: float = 1,
+) -> None:  # fmt: skip
+    """Draw `value` of each seed of the cell, and the mean of those that came to the end.
+
+    Args:
+        axes, results, color, label: what they say.
+        cell: the name of the cell.
+        value: what to draw of a record.
+        style: of the mean's line.
+        scale: the length of an epoch on the x axis.
+    """
+    whole = []
+    for record in results.records[cell].values():
+        ys = np.array([np.nan if y is None else y for y in value(record)], dtype=float)
+        xs = scale * np.arange(1, len(ys) + 1)
+        axes.plot(xs, ys, color=color, linewidth=0.6, alpha=0.4)
+        if record.final:
+            whole.append(ys)
+    if whole:
+        mean = np.mean([ys[: min(map(len, whole))] for ys in whole], axis=0)
+        xs = scale * np.arange(1, len(mean) + 1)
+        axes.plot(xs, mean, style, color=color, linewidth=1.6, label=label)
+
+
+def logarithmic(axes: Axes) -> None:
+    """A logarithmic y axis with plain numbers, for less than a few decades."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
+
+
+def final(results: Results, cell: str, name: str) -> Estimate:
+    """The mean of a curve over its last epochs, over the seeds that came to the end."""
+    return estimate(finals(results, cell, name).values(), results.planned[cell])
+
+
+def finals(results: Results, cell: str, name: str) -> dict[int, float]:
+    """The same by seed; a run that diverged counts as the study's guess, if that is its metric."""
+    values = {}
+    for seed, record in sorted(results.records[cell].items()):
+        if record.final:
+            values[seed] = float(np.mean(curve(name)(record)[-LAST:]))
+        elif name == results.study.metric:
+            values[seed] = results.study.guess
+    return values

@@ -1,0 +1,170 @@
+"""Figure 2a, drawn and judged: step size and momentum of ResNet-20, learned or constant."""
+
+from pathlib import Path
+
+from matplotlib.axes import Axes
+
+from experiments.studies.figure2a import MOMENTA, STEP_SIZES, name
+from paper_figures import curves, points
+from paper_figures.claims import (
+    MISSING,
+    NOT,
+    PARTLY,
+    REPRODUCED,
+    Claim,
+    Estimate,
+    findings,
+    least,
+    lines,
+    paired,
+    share_of,
+    standing,
+)
+from paper_figures.results import Results
+from paper_figures.results import caption as caption
+from paper_figures.style import PALETTE, figure
+
+RULES = """\
+- The paper prints no numbers for this figure: test errors are means over the last 10 epochs, read
+  off its curves. A cell agrees if our mean is within 1 point of that, or within a quarter of it.
+  A grid is `reproduced` if eight of its nine cells agree, `partly` if half do.
+- A run that diverged counts with an error of 90 %, that of a guess among ten classes.
+- Learned matches or beats constant in a cell if the 95 % bootstrap interval of the difference of
+  their errors, paired by seed, does not lie above 1 point.
+- Learned is as good as the good setting, (0.1, 0.9) held constant, if its mean error is no more
+  than 1 point above that one's.
+- A claim about several cells is `reproduced` if it holds for all of them, `partly` for some.
+- The effect comes late: with the paper's kappas the step size moves from 0.1 to 0.083 in the first
+  ten of its 200 epochs. In a shortened tier every claim is `not testable at this length`.
+- Numbers from another data set than the paper's are `not testable`."""
+
+GRID = [(lr, momentum) for lr in STEP_SIZES for momentum in MOMENTA]
+GOOD = (0.1, 0.9)
+# Test error in percent by (lr, momentum): held constant, learned; read off the paper's Fig. 2a.
+PAPER = {
+    (0.01, 0.09): (16.4, 16.8),
+    (0.01, 0.9): (12.4, 12.4),
+    (0.01, 0.99): (12.1, 11.4),
+    (0.1, 0.09): (13.7, 12.3),
+    (0.1, 0.9): (13.2, 9.5),
+    (0.1, 0.99): (28.7, 16.1),
+    (1.0, 0.09): (18.7, 11.2),
+    (1.0, 0.9): (33.7, 9.5),
+    (1.0, 0.99): (87.2, 19.5),
+}
+KINDS = ("constant", "learned")
+
+
+def claims(results: Results) -> list[Claim]:
+    """All claims of the paper about this figure."""
+    found = [_grid(results, i, kind) for i, kind in enumerate(KINDS)]
+    found += [_better(results), _good(results)]
+    return [standing(claim, results, late=True) for claim in found]
+
+
+def _grid(results: Results, column: int, kind: str) -> Claim:
+    found = {at: _final(results, at, kind) for at in GRID}
+    off = [
+        at for at in GRID
+        if not abs(found[at].mean - PAPER[at][column]) <= max(1, PAPER[at][column] / 4)
+    ]  # fmt: skip
+    agree = len(GRID) - len(off)
+    verdict = REPRODUCED if agree >= 8 else PARTLY if agree >= 5 else NOT
+    return Claim(
+        f"Test error from each step size and momentum, {kind}",
+        lines(f"{_at(at)}: {PAPER[at][column]:.1f} %" for at in GRID),
+        lines(f"{_at(at)}: {found[at].text(1, ' %')}" for at in GRID),
+        least(found.values()),
+        MISSING if any(e.n == 0 for e in found.values()) else verdict,
+    )
+
+
+def _final(results: Results, at: tuple[float, float], kind: str) -> Estimate:
+    return curves.final(results, name(*at, kind), "test_error")
+
+
+def _better(results: Results) -> Claim:
+    gains = {}
+    for at in GRID:
+        constant, learned = (
+            curves.finals(results, name(*at, kind), "test_error") for kind in KINDS
+        )
+        gains[at] = paired(learned, constant, results.planned[name(*at, "learned")])
+    worse = [at for at, gain in gains.items() if gain.low > 1]
+    return Claim(
+        "From every start, learned step size and momentum match or beat constant ones",
+        lines(f"{_at(at)}: {PAPER[at][1] - PAPER[at][0]:+.1f} points" for at in GRID),
+        lines(f"{_at(at)}: {gain.text(1)} points" for at, gain in gains.items()),
+        least(gains.values()),
+        share_of(list(gains.values()), [at not in worse for at in gains]),
+        f"Worse from {', '.join(map(_at, worse))}." if worse else "",
+    )
+
+
+def _good(results: Results) -> Claim:
+    reference = _final(results, GOOD, "constant")
+    found = {at: _final(results, at, "learned") for at in GRID}
+    holds = [at for at in GRID if found[at].mean <= reference.mean + 1]
+    return Claim(
+        "From nearly every start, learning ends as well as the good setting",
+        f"{sum(learned <= PAPER[GOOD][0] + 1 for _, learned in PAPER.values())} of 9 cells",
+        f"{len(holds)} of {len(GRID)} cells; the good setting: {reference.text(1, ' %')}",
+        least(found.values()),
+        share_of(list(found.values()), [at in holds for at in GRID]),
+    )
+
+
+def _at(at: tuple[float, float]) -> str:
+    return f"({at[0]:g}, {at[1]:g})"
+
+
+def draw(results: Results, folder: Path) -> list[Path]:
+    """Write the figure and its numbers into `folder`, named after the tier."""
+    path = folder / results.tier
+    with figure(path, (14, 7)) as canvas:
+        canvas.suptitle(f"{results.study.title}\n{caption(results)}")
+        blocks = canvas.subfigures(1, 2)
+        shown = (("train_loss", "train loss"), ("test_error", "test error (%)"))
+        for block, (curve, label) in zip(blocks, shown, strict=True):
+            panels = block.subplots(3, 3, sharex=True, sharey=True)
+            for row, lr in enumerate(STEP_SIZES):
+                for column, momentum in enumerate(MOMENTA):
+                    _panel(panels[row, column], results, (lr, momentum), curve)
+            block.supxlabel("epoch")
+            block.supylabel(f"{label}, logarithmic")
+        handles = dict(zip(*panels[0, 0].get_legend_handles_labels()[::-1], strict=True))
+        canvas.legend(handles.values(), handles, loc="outside lower center", ncols=3)
+    path.with_suffix(".md").write_text(_table(results))
+    return [path.with_suffix(".svg")]
+
+
+def _panel(axes: Axes, results: Results, at: tuple[float, float], name_of: str) -> None:
+    drawn = (
+        (GOOD, "constant", "0.6", "(0.1, 0.9), constant: He et al. without their schedule"),
+        (at, "constant", PALETTE[0], "constant"),
+        (at, "learned", "black", "learned"),
+    )
+    for start, kind, color, label in drawn:
+        value = curves.curve(name_of)
+        curves.plot(axes, results, name(*start, kind), value, color=color, label=label)
+    curves.logarithmic(axes)
+    axes.set_title(f"lr {at[0]:g}, momentum {at[1]:g}", size="small")
+
+
+def _table(results: Results) -> str:
+    body = [
+        [_at(at), *(f"{_final(results, at, kind).text(1)} ({PAPER[at][i]})"
+                    for i, kind in enumerate(KINDS))]
+        for at in GRID
+    ]  # fmt: skip
+    parts = [
+        f"# {results.study.title}",
+        caption(results),
+        points.table(["(lr, momentum)", *KINDS], body),
+        "Test error in percent, mean of the last 10 epochs: mean over the seeds with its 95 % "
+        "bootstrap interval; in parentheses the paper's, read off its figure.",
+        findings(claims(results)),
+        f"![Train losses and test errors]({results.tier}.svg)",
+        f"The rules of the verdicts, written before these results were seen:\n\n{RULES}",
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"

@@ -1,0 +1,145 @@
+"""Figure 2b, drawn and judged: a learned step size against He et al.'s schedule."""
+
+from pathlib import Path
+
+from experiments.studies.figure2b import EPOCHS, LINES
+from paper_figures import curves, points
+from paper_figures.claims import (
+    MISSING,
+    NOT,
+    PARTLY,
+    REPRODUCED,
+    Claim,
+    estimate,
+    findings,
+    least,
+    lines,
+    paired,
+    share_of,
+    standing,
+)
+from paper_figures.results import Results
+from paper_figures.results import caption as caption
+from paper_figures.style import PALETTE, figure
+
+RULES = """\
+- The paper prints no numbers for this figure; its values are read off it. An error agrees if our
+  mean over the last 10 epochs is within 1 point of it: `reproduced` if all three lines do, `partly`
+  if some do.
+- Learning matches the schedule if the 95 % bootstrap interval of the difference of their errors,
+  paired by seed, does not lie above 1 point.
+- The learned step size agrees at an epoch if our mean is within a quarter of the paper's: a decay
+  is `reproduced` if four fifths of the epochs that were read off agree, `partly` if half do.
+- In a shortened tier nothing of this is testable: the paper's step size is at 0.037 after 100
+  epochs, and its error at 8.6 % after about 400 of the 500.
+- Numbers from another data set than the paper's are `not testable`."""
+
+# Test error in percent near epoch 500, read off the paper's Fig. 2b.
+ERRORS = {"learned": 8.6, "schedule": 8.3, "constant": 12.8}
+# The learned step size by epoch, read off the same.
+DECAY = {
+    2: 0.096, 10: 0.083, 50: 0.060, 100: 0.037, 150: 0.019, 200: 0.0098, 250: 0.0063, 300: 0.0044,
+    400: 0.0028, 498: 0.0019,
+}  # fmt: skip
+COLORS = {"learned": "black", "schedule": PALETTE[3], "constant": PALETTE[0]}
+SHOWN = (("test_error", "test error (%)"), ("train_loss", "train loss"), ("lr", "step size"))
+
+
+def claims(results: Results) -> list[Claim]:
+    """All claims of the paper about this figure."""
+    found = [_errors(results), _matches(results), _decay(results)]
+    return [standing(claim, results, late=True) for claim in found]
+
+
+def _errors(results: Results) -> Claim:
+    found = {line: curves.final(results, line, "test_error") for line in LINES}
+    return Claim(
+        f"Test error after {EPOCHS} epochs",
+        lines(f"{line}: {value:.1f} %" for line, value in ERRORS.items()),
+        lines(f"{line}: {e.text(1, ' %')}" for line, e in found.items()),
+        least(found.values()),
+        share_of(
+            list(found.values()), [abs(found[x].mean - ERRORS[x]) <= 1 for x in LINES]
+        ),
+    )  # fmt: skip
+
+
+def _matches(results: Results) -> Claim:
+    learned, schedule = (
+        curves.finals(results, line, "test_error") for line in ("learned", "schedule")
+    )
+    more = paired(learned, schedule, results.planned["learned"])
+    return Claim(
+        "A learned step size matches the final test error of the schedule made by hand",
+        f"{ERRORS['learned'] - ERRORS['schedule']:+.1f} points",
+        f"{more.text(1)} points",
+        more.count,
+        share_of([more], [not more.low > 1]),
+    )
+
+
+def _decay(results: Results) -> Claim:
+    decays = [curves.curve("lr")(record) for record in results.ok("learned")]
+    of = results.planned["learned"]
+    found = {e: estimate([lr[e - 1] for lr in decays if len(lr) >= e], of) for e in DECAY}
+    reached = {epoch: lr for epoch, lr in found.items() if lr.n}
+    agree = sum(abs(lr.mean - DECAY[epoch]) <= DECAY[epoch] / 4 for epoch, lr in reached.items())
+    share = agree / len(DECAY)
+    verdict = REPRODUCED if share >= 0.8 else PARTLY if share >= 0.5 else NOT
+    return Claim(
+        "The learned step size decays smoothly, much as the schedule does",
+        lines(f"epoch {epoch}: {value:g}" for epoch, value in DECAY.items()),
+        lines(f"epoch {epoch}: {e.text(4)}" for epoch, e in reached.items()),
+        least(reached.values()) if reached else "0",
+        verdict if reached else MISSING,
+    )
+
+
+def draw(results: Results, folder: Path) -> list[Path]:
+    """Write the figure and its numbers into `folder`, named after the tier."""
+    path = folder / results.tier
+    with figure(path, (12, 4)) as canvas:
+        canvas.suptitle(f"{results.study.title}\n{caption(results)}")
+        panels = canvas.subplots(1, 3)
+        for axes, (name, label) in zip(panels, SHOWN, strict=True):
+            for line in LINES if name != "lr" else ("learned",):
+                value = curves.curve(name)
+                curves.plot(axes, results, line, value, color=COLORS[line], label=line)
+            curves.logarithmic(axes)
+            axes.set_xlabel("epoch")
+            axes.set_ylabel(label)
+        length = max(len(r.curves["train_loss"]) for r in results.all())
+        read = {
+            epoch: lr
+            for epoch, lr in DECAY.items()
+            if epoch <= length and results.data == results.study.data
+        }
+        panels[-1].plot(
+            list(read), list(read.values()), "o", color=PALETTE[3], markerfacecolor="none",
+            label="learned, the paper's",
+        )  # fmt: skip
+        handles = {}
+        for axes in panels:
+            handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+        canvas.legend(handles.values(), handles, loc="outside lower center", ncols=4)
+    path.with_suffix(".md").write_text(_table(results))
+    return [path.with_suffix(".svg")]
+
+
+def _table(results: Results) -> str:
+    body = [
+        [line, f"{curves.final(results, line, 'test_error').text(2)} ({ERRORS[line]})",
+         curves.final(results, line, "train_loss").text(3)]
+        for line in LINES
+    ]  # fmt: skip
+    parts = [
+        f"# {results.study.title}",
+        caption(results),
+        points.table(["", "test error %", "train loss"], body),
+        "Means of the last 10 epochs: mean over the seeds with its 95 % bootstrap interval; in "
+        "parentheses the paper's, read off its figure.",
+        findings(claims(results)),
+        f"![Errors, losses and step sizes]({results.tier}.svg)",
+        f"The rules of the verdicts, written before these results were seen:\n\n{RULES}",
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"

@@ -1,0 +1,139 @@
+"""Figure 3, drawn and judged: a character LSTM from three step sizes, learned or constant."""
+
+from pathlib import Path
+
+from experiments.studies.figure3 import KINDS, STEP_SIZES, name
+from paper_figures import curves, points
+from paper_figures.claims import (
+    Claim,
+    Estimate,
+    findings,
+    least,
+    lines,
+    paired,
+    share_of,
+    standing,
+)
+from paper_figures.results import Results
+from paper_figures.results import caption as caption
+from paper_figures.style import PALETTE, figure
+
+RULES = """\
+- A perplexity is `reproduced` if our mean lies within the paper's mean ± its deviation, or within a
+  tenth of the mean; a claim about several, if all are; `partly`, if some are.
+- Learning is better than Adam's constant values from a start if the 95 % bootstrap interval of the
+  difference of their perplexities, paired by seed, lies below 0; it is as good as the expert's
+  choice if our mean is no more than a tenth above that of plain Adam from 2e-3.
+- What needs the paper's 50,000 steps is `not testable at this length` in a shortened tier.
+- Numbers from another text than the paper's are `not testable`."""
+
+EXPERT = 2e-3
+# Test perplexity, mean and deviation, by first step size: learned, constant.
+PAPER = {
+    1e-4: ((6.51, 0.88), (8.71, 0.91)),
+    2e-3: ((5.41, 0.26), (5.27, 0.31)),
+    1e-2: ((5.45, 0.76), (5.77, 0.34)),
+}
+
+
+def perplexity(results: Results, lr: float, kind: str) -> Estimate:
+    return points.point(results, name(lr, kind))
+
+
+def claims(results: Results) -> list[Claim]:
+    """All claims of the paper about this figure."""
+    better = [_better(results, lr) for lr in STEP_SIZES if lr != EXPERT]
+    numbers = [_numbers(results, i, kind) for i, kind in enumerate(KINDS)]
+    late = [standing(claim, results, late=True) for claim in (*numbers, _expert(results))]
+    return late + [standing(claim, results) for claim in better]
+
+
+def _numbers(results: Results, column: int, kind: str) -> Claim:
+    ours = {lr: perplexity(results, lr, kind) for lr in STEP_SIZES}
+    theirs = {lr: PAPER[lr][column] for lr in STEP_SIZES}
+    return Claim(
+        f"Test perplexity after 50,000 steps, Adam's hyperparameters {kind}",
+        lines(f"from {lr:g}: {mean:.2f} ± {dev:.2f}" for lr, (mean, dev) in theirs.items()),
+        lines(f"from {lr:g}: {e.text(2)}" for lr, e in ours.items()),
+        least(ours.values()),
+        share_of(
+            list(ours.values()),
+            [abs(ours[lr].mean - x) <= max(dev, x / 10) for lr, (x, dev) in theirs.items()],
+        ),
+    )
+
+
+def _expert(results: Results) -> Claim:
+    expert = perplexity(results, EXPERT, "constant")
+    ours = {lr: perplexity(results, lr, "learned") for lr in STEP_SIZES}
+    return Claim(
+        "From every start, learning comes to about what the expert's choice gives",
+        lines([f"expert: {PAPER[EXPERT][1][0]:.2f}"]
+              + [f"from {lr:g}: {PAPER[lr][0][0]:.2f}" for lr in STEP_SIZES]),
+        lines([f"expert: {expert.text(2)}"]
+              + [f"from {lr:g}: {e.text(2)}" for lr, e in ours.items()]),
+        least([expert, *ours.values()]),
+        share_of([expert, *ours.values()], [e.mean <= 1.1 * expert.mean for e in ours.values()]),
+    )  # fmt: skip
+
+
+def _better(results: Results, lr: float) -> Claim:
+    learned, constant = (points.errors(results, name(lr, kind)) for kind in KINDS)
+    gain = paired(learned, constant, results.planned[name(lr, "learned")])
+    kind = "small" if lr < EXPERT else "large"
+    return Claim(
+        f"From too {kind} a step size, {lr:g}, learning is better than constant values",
+        f"{PAPER[lr][0][0] - PAPER[lr][1][0]:+.2f}",
+        gain.text(2),
+        gain.count,
+        share_of([gain], [gain.high < 0]),
+    )
+
+
+def draw(results: Results, folder: Path) -> list[Path]:
+    """Write the figure and its numbers into `folder`, named after the tier."""
+    path = folder / results.tier
+    steps = max((r.steps / len(r.curves["train_loss"]) for r in results.all()), default=1)
+    with figure(path, (10, 6)) as canvas:
+        canvas.suptitle(f"{results.study.title}\n{caption(results)}")
+        panels = canvas.subplots(2, len(STEP_SIZES), sharex=True, sharey="row")
+        for row, (curve, label) in enumerate(
+            (("train_loss", "train loss"), ("test_perplexity", "test perplexity"))
+        ):
+            for axes, lr in zip(panels[row], STEP_SIZES, strict=True):
+                for kind, color in (("constant", PALETTE[0]), ("learned", "black")):
+                    curves.plot(
+                        axes, results, name(lr, kind), curves.curve(curve), color=color,
+                        label=f"Adam, {kind}", scale=steps,
+                    )  # fmt: skip
+                curves.logarithmic(axes)
+                axes.set_title(f"first step size {lr:g}", size="small")
+                axes.set_xlabel("step")
+            panels[row, 0].set_ylabel(label)
+        if results.data == results.study.data:
+            for axes, lr in zip(panels[1], STEP_SIZES, strict=True):
+                for (mean, _), color in zip(PAPER[lr], ("black", PALETTE[0]), strict=True):
+                    axes.axhline(mean, color=color, linestyle=":", label="the paper's end")
+        handles = dict(zip(*panels[1, 0].get_legend_handles_labels()[::-1], strict=True))
+        canvas.legend(handles.values(), handles, loc="outside lower center", ncols=3)
+    path.with_suffix(".md").write_text(_table(results))
+    return [path.with_suffix(".svg")]
+
+
+def _table(results: Results) -> str:
+    body = [
+        [f"{lr:g}", *(f"{perplexity(results, lr, kind).text(2)} ({mean:.2f} ± {dev:.2f})"
+                      for kind, (mean, dev) in zip(KINDS, PAPER[lr], strict=True))]
+        for lr in STEP_SIZES
+    ]  # fmt: skip
+    parts = [
+        f"# {results.study.title}",
+        caption(results),
+        points.table(["first step size", *KINDS], body),
+        "Test perplexity: mean over the seeds with its 95 % bootstrap interval; in parentheses the "
+        "paper's.",
+        findings(claims(results)),
+        f"![Train losses and test perplexities]({results.tier}.svg)",
+        f"The rules of the verdicts, written before these results were seen:\n\n{RULES}",
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
