@@ -116,7 +116,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
         }
         panels[-1].plot(
             list(read), list(read.values()), "o", color=PALETTE[3], markerfacecolor="none",
-            label="learned, the paper's",
+            label="learned, the paper's" if read else None,
         )  # fmt: skip
         handles = {}
         for axes in panels:
