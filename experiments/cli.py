@@ -4,21 +4,26 @@ import argparse
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gdtuo
-from experiments import ExperimentError, store, verify
+from experiments import ExperimentError, checkpoints, store, verify
 from experiments.batches import MEMBERS
-from experiments.run import Run
+from experiments.executors import cluster, processes
+from experiments.progress import Progress
+from experiments.run import Pause, Record, Run
 from experiments.studies import STUDIES, TIMING, find
 from experiments.study import RESULTS, Study
-from experiments.sweep import Progress, processes, sweep, todo
+from experiments.sweep import sweep, todo
 from experiments.timing import session
 from experiments.timing.measurement import load
 
 _Parser = argparse.ArgumentParser
+SECONDS = {"s": 1, "m": 60, "h": 3600}
+EVERY = 600.0  # seconds from one checkpoint of a run to the next
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,17 +70,36 @@ def _run(options: argparse.Namespace) -> int:
         print(f"{len(missing)} of {len(cells)} runs would be trained, into {path}")
         return 0
     progress = Progress(cells, cached, len(missing))
+    how = {
+        "members": options.members,
+        "device": options.device,
+        "pause": Pause(time.time() + options.time_limit, EVERY),
+        "elsewhere": _elsewhere(study, options.results),
+        "report": progress,
+    }
     try:
-        with processes(options.jobs) as executor:
-            how = {"members": options.members, "device": options.device, "report": progress}
-            sweep(missing, path, executor, **how)
+        if options.dask:
+            with cluster(options.dask) as (executor, slots):
+                records = sweep(missing, path, executor, slots=slots, **how)
+        else:
+            with processes(options.jobs) as executor:
+                records = sweep(missing, path, executor, **how)
     except KeyboardInterrupt:
         print(f"\nStopped with {progress}. The same command goes on from here", file=sys.stderr)
         return 130
     finally:
         progress.bar.close()
     print(f"{path}: {progress}")
+    if left := len(todo(missing, records)) - progress.counts["failed"]:
+        print(f"The time is up: {left} runs are left. The same command goes on from here")
     return 1 if progress.counts["failed"] else 0
+
+
+def _elsewhere(study: Study, results: Path) -> dict[str, Record]:
+    """The records of all other studies: what is the same run is trained once."""
+    others = [each for each in STUDIES.values() if each is not study]
+    paths = [each.path(tier, results) for each in others for tier in each.tiers]
+    return {key: record for path in paths for key, record in store.read(path).items()}
 
 
 def _time(options: argparse.Namespace) -> int:
@@ -103,9 +127,20 @@ def _status(options: argparse.Namespace) -> int:
     cells = study.select(options.tier, options.only)
     records = store.read(study.path(options.tier, options.results))
 
+    begun = checkpoints.progress(study.path(options.tier, options.results))
+
     def state(run: Run) -> str:
         record = records.get(run.key)
-        return "to run" if record is None else {"ok": "cached"}.get(record.status, record.status)
+        if record is not None and record.status == "failed":
+            return "to run (failed last time)"
+        if record is not None:
+            return {"ok": "cached"}.get(record.status, record.status)
+        if run.key in begun:
+            return f"to run (paused in epoch {begun[run.key][0]} of {run.epochs})"
+        parent = records.get(run.parent or "")
+        if run.parent is not None and (parent is None or parent.status == "failed"):
+            return "to run (waits for the run it starts from)"
+        return "to run (never trained)"
 
     width = max(len(cell.name) for cell in cells)
     for name in dict.fromkeys(cell.name for cell in cells):
@@ -115,7 +150,7 @@ def _status(options: argparse.Namespace) -> int:
         record = records.get(cell.run.key)
         if record and record.status != "ok":
             print(f"{record.status}: {cell.name}, seed {cell.run.seed}: {record.message}")
-    total = Counter(state(cell.run) for cell in cells)
+    total = Counter(state(cell.run).split(" (")[0] for cell in cells)
     print(f"in all {len(cells)}: " + ", ".join(f"{n} {what}" for what, n in total.items()))
     return 0
 
@@ -184,6 +219,18 @@ def _parser() -> _Parser:
     for command in (run, check):
         command.add_argument("--jobs", type=_count, default=os.cpu_count(), help="processes")
     run.add_argument("--seeds", type=_count, help="no more than the first so many seeds")
+    run.add_argument(
+        "--time-limit",
+        type=_seconds,
+        default=float("inf"),
+        metavar="TIME",
+        help="stop between two steps after 90s, 30m or 2h; the next call goes on from there",
+    )
+    run.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help="train on the workers of this Dask scheduler, such as tcp://10.0.0.1:8786",
+    )
     run.add_argument("--limit", type=_count, help="train no more than so many runs now")
     run.add_argument(
         "--members",
@@ -211,6 +258,14 @@ def _parser() -> _Parser:
     )
     check.add_argument("--seed", type=int, default=0, help="of the choice; default: %(default)s")
     return parser
+
+
+def _seconds(text: str) -> float:
+    """Such as 90s, 30m or 2h."""
+    number, unit = text[:-1], text[-1:]
+    if unit not in SECONDS or not number.replace(".", "", 1).isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; expected such as 90s, 30m or 2h")
+    return float(number) * SECONDS[unit]
 
 
 def _count(text: str) -> int:

@@ -20,7 +20,7 @@ def environment(device: str) -> dict[str, Any]:
     return {
         "gdtuo": gdtuo.__version__,
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
         "threads": torch.get_num_threads(),
         "platform": platform.system(),

@@ -2,7 +2,9 @@
 
 import dataclasses
 import hashlib
+import io
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,8 +16,8 @@ import torch
 
 import gdtuo
 from experiments import ExperimentError, tasks
-from experiments.provenance import environment
-from experiments.train import Curves, Outcome, last, train
+from experiments.provenance import BITS, environment
+from experiments.train import Curves, Outcome, Training, last
 
 SCHEMA = 1  # raised when the fields of a record change their meaning
 
@@ -86,7 +88,8 @@ class Record:
         seconds: wall-clock time of training and evaluation; for runs that were trained together,
             their time over their number.
         provenance: commit, versions, machine, data; "data_note": what must be said of the data, if
-            anything; "ensemble": with how many members it was trained, absent for a run alone.
+            anything; "ensemble": with how many members it was trained, absent for a run alone;
+            "mixed": of a run that was paused, in which of these its parts differ, if in any.
     """
 
     run: Run
@@ -103,6 +106,42 @@ class Record:
     schema: int = SCHEMA
 
 
+@dataclass(frozen=True)
+class Unfinished:
+    """Runs that were paused together.
+
+    Attributes:
+        runs: all of the batch.
+        epoch, batch: the epoch that they are in, from 1, and how many of its steps are done.
+        payload: what `execute_all` goes on from.
+    """
+
+    runs: tuple[Run, ...]
+    epoch: int
+    batch: int
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Pause:
+    """When to break off; times are those of `time.time`, and no step is cut short.
+
+    Attributes:
+        deadline: nothing is started after this.
+        every: for so many seconds at a time, so that there is something to go on from.
+    """
+
+    deadline: float = math.inf
+    every: float = math.inf
+
+
+NEVER = Pause()
+
+
+class CheckpointError(ExperimentError):
+    """It is impossible to go on from this payload."""
+
+
 def rerun(run: Run) -> Run:
     """The plain optimizer at the bottom of `run`'s tower, to start from the values it learned."""
     bottom = dataclasses.replace(gdtuo.parse(run.tower), optimizer=None, learn=None)
@@ -116,7 +155,7 @@ def execute(
     source: dict[str, Any] | None = None,
 ) -> Record:
     """Train `run` alone: `execute_all` of one."""
-    return execute_all([run], [parent], device, source)[0]
+    return execute_all([run], [parent], device, source)[0]  # type: ignore[return-value]
 
 
 def execute_all(
@@ -124,22 +163,35 @@ def execute_all(
     parents: Sequence[Record | None],
     device: str = "cpu",
     source: dict[str, Any] | None = None,
-) -> list[Record]:
+    pause: Pause = NEVER,
+    payload: bytes | None = None,
+) -> list[Record | Unfinished]:
     """Train `runs` and return the record of each, whatever happens: an error is a record too.
 
     Several are trained as one ensemble; if that raises, each is trained alone, so that an error
-    is that of the run it belongs to.
+    is that of the run it belongs to. Runs that are paused return as `Unfinished`, those that
+    were not started not at all.
 
     Args:
         runs: one, or several that can share an ensemble (`experiments.batches`).
         parents: for each, the record of the run that it starts from; None unless it is a rerun.
         device: where to train.
         source: the state of the source code (`experiments.provenance.source`).
+        pause: when to break off.
+        payload: of the `Unfinished` from which to go on.
+
+    Raises:
+        CheckpointError: it is impossible to go on from `payload`.
     """
+    if time.time() >= pause.deadline:
+        return []
+    until = min(pause.deadline, time.time() + pause.every)
     # Denormals slow a step down tenfold, and one thread makes runs repeat to the bit.
     torch.set_flush_denormal(True)
     torch.set_num_threads(1)
     outcomes = [Outcome(started=run.tower) for run in runs]
+    before = _unpack(payload) if payload else None
+    here = {**environment(device), **(source or {})}
     begin = time.perf_counter()
     members: list[tuple[Run, gdtuo.Rule, Outcome]] = []
     for run, parent, outcome in zip(runs, parents, outcomes, strict=True):
@@ -149,16 +201,26 @@ def execute_all(
                 rule = _start(rule, run, parent)
             outcome.started = str(rule)
             members.append((run, rule, outcome))
+    paused: Training | None = None
     if len(members) > 1:
         try:
-            _train(members, device)
+            paused = _train(members, device, until, before)
+        except CheckpointError:
+            raise
         except Exception:
             pairs = zip(runs, parents, strict=True)
-            return [execute(run, parent, device, source) for run, parent in pairs]
+            alone = [execute_all([r], [parent], device, source, pause) for r, parent in pairs]
+            return [found for each in alone for found in each]
     elif members:
         with _noted(members[0][2]):
-            _train(members, device)
-    seconds = (time.perf_counter() - begin) / len(runs)
+            paused = _train(members, device, until, before)
+    seconds = time.perf_counter() - begin + (before["seconds"] if before else 0)
+    mixed = _mixed(before, here)
+    if paused:
+        buffer = io.BytesIO()
+        training = {"here": here, "mixed": mixed, "seconds": seconds, "training": paused.state()}
+        torch.save(training, buffer)
+        return [Unfinished(tuple(runs), paused.epoch, paused.batch, buffer.getvalue())]
     together = {"ensemble": len(members)} if len(members) > 1 else {}
     return [
         Record(
@@ -171,11 +233,11 @@ def execute_all(
             final=last(outcome.curves) if outcome.status == "ok" else None,
             lr_last_epoch=outcome.lr_last_epoch,
             steps=outcome.steps,
-            seconds=round(seconds, 3),
+            seconds=round(seconds / len(runs), 3),
             provenance={
-                **environment(device),
-                **(source or {}),
+                **here,
                 **(together if outcome.fingerprint else {}),
+                **({"mixed": mixed} if mixed else {}),
                 "data": outcome.fingerprint,
                 **({"data_note": outcome.note} if outcome.note else {}),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -183,6 +245,21 @@ def execute_all(
         )
         for run, outcome in zip(runs, outcomes, strict=True)
     ]
+
+
+def _unpack(payload: bytes) -> dict[str, Any]:
+    try:
+        return torch.load(io.BytesIO(payload), weights_only=True)
+    except Exception as error:
+        raise CheckpointError(f"it is no checkpoint ({type(error).__name__}: {error})") from error
+
+
+def _mixed(before: dict[str, Any] | None, here: dict[str, Any]) -> list[str]:
+    """In what the parts of a run differ, of all that its numbers may depend on."""
+    if before is None:
+        return []
+    differ = {name for name in (*BITS, "commit") if before["here"].get(name) != here.get(name)}
+    return sorted(differ.union(before["mixed"]))
 
 
 class _DivergedError(Exception):
@@ -196,6 +273,8 @@ def _noted(outcome: Outcome) -> Iterator[None]:
         yield
     except _DivergedError as diverged:
         outcome.status, outcome.message = "diverged", str(diverged)
+    except CheckpointError:
+        raise
     except Exception as error:
         outcome.status, outcome.message = "failed", f"{type(error).__name__}: {error}"
 
@@ -215,7 +294,19 @@ def _start(rule: gdtuo.Rule, run: Run, parent: Record | None) -> gdtuo.Rule:
         raise _DivergedError(f"the learned values are no optimizer's: {error}") from error
 
 
-def _train(members: Sequence[tuple[Run, gdtuo.Rule, Outcome]], device: str) -> None:
+def _train(
+    members: Sequence[tuple[Run, gdtuo.Rule, Outcome]],
+    device: str,
+    until: float,
+    before: dict[str, Any] | None,
+) -> Training | None:
+    """The training, if it has not come to its end by the time `until`."""
     runs, rules, outcomes = zip(*members, strict=True)
     made = [tasks.find(run.task)(run.data, run.seed, device, **dict(run.options)) for run in runs]
-    train(made, rules, runs[0].epochs, outcomes, runs[0].schedule)
+    training = Training(made, rules, runs[0].epochs, outcomes, runs[0].schedule)
+    if before:
+        try:
+            training.restore(before["training"])
+        except Exception as error:
+            raise CheckpointError(f"{type(error).__name__}: {error}") from error
+    return None if training.run(until) else training

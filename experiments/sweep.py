@@ -1,24 +1,28 @@
 """Many runs on an executor, together or alone: resumable, each recorded as soon as it is done."""
 
-import multiprocessing
-import signal
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
 
-from experiments import ExperimentError, data, provenance, store
+from experiments import ExperimentError, checkpoints, data, provenance, store
 from experiments.batches import batches
-from experiments.run import Record, Run, execute_all
-from experiments.study import Cell
+from experiments.run import (
+    NEVER,
+    CheckpointError,
+    Pause,
+    Record,
+    Run,
+    Unfinished,
+    execute_all,
+)
 
 
-def todo(runs: Sequence[Run], records: dict[str, Record]) -> list[Run]:
+def todo(runs: Sequence[Run], records: Mapping[str, Record]) -> list[Run]:
     """The runs without a result. One that diverged has its result; one that failed has none."""
     return [run for run in runs if run.key not in records or records[run.key].status == "failed"]
 
@@ -30,11 +34,15 @@ def sweep(
     *,
     members: int = 1,
     device: str = "cpu",
-    report: Callable[[Record], object] = lambda record: None,
+    pause: Pause = NEVER,
+    slots: Callable[[], int] = lambda: sys.maxsize,
+    elsewhere: Mapping[str, Record] | None = None,
+    report: Callable[[Record | Unfinished], object] = lambda found: None,
 ) -> dict[str, Record]:
     """Train the runs that have no result in `path` yet, and return all records by key.
 
-    Reruns are handed over as soon as the runs they start from are done.
+    Reruns are handed over as soon as the runs they start from are done. Batches that were paused
+    go on first, whole, be they wanted whole or in part.
 
     Args:
         runs: what is wanted, reruns included with the runs that they start from.
@@ -42,93 +50,118 @@ def sweep(
         executor: where to train; any of `concurrent.futures`.
         members: train up to so many runs together, as an ensemble (`experiments.batches`).
         device: what to train on.
-        report: called with each new record.
+        pause: when to break off what is being trained, and leave a checkpoint beside `path`.
+        slots: how many batches may be under way at a time.
+        elsewhere: results of other files, by key; those that are wanted are copied.
+        report: called with each new record, and with what has been paused.
     """
     with store.Writer(path) as writer:
         if writer.dropped:
             tqdm.write(f"{path}: a torn last line ({writer.dropped} bytes) was cut off")
-        records = store.read(path)
-        missing = todo(runs, records)
+        work = _Work(writer, path, report)
+        work.copy(todo(runs, work.records), elsewhere or {})
+        missing = todo(runs, work.records)
         for name in dict.fromkeys(run.data for run in missing):
             data.load(name)  # an error here comes once, and before any training
         source = provenance.source()
-        waiting = batches(missing, members)
-        pending = {run.key for run in missing}
-        futures: set[Future[list[Record]]] = set()
-
-        def submit_ready() -> None:
+        waiting = work.waiting(missing, members)
+        futures: dict[Future[list[Record | Unfinished]], Unfinished] = {}
+        while True:
             for batch in list(waiting):
-                if pending.isdisjoint(run.parent for run in batch):
+                if len(futures) >= slots() or time.time() >= pause.deadline:
+                    break
+                if work.ready(batch):
                     waiting.remove(batch)
-                    parents = [records.get(run.parent or "") for run in batch]
-                    futures.add(executor.submit(execute_all, batch, parents, device, source))
-
-        submit_ready()
-        while futures:
+                    parents = [work.records.get(run.parent or "") for run in batch.runs]
+                    runs_ = list(batch.runs)
+                    arguments = (runs_, parents, device, source, pause, batch.payload)
+                    futures[executor.submit(execute_all, *arguments)] = batch
+            if not futures:
+                return work.records
             for future in wait(futures, return_when=FIRST_COMPLETED).done:
-                futures.remove(future)
-                found = _result(future)
-                for record in found:  # all, before anything else can break off
-                    writer.append(record)
-                    records[record.key] = record
-                    pending.discard(record.key)
-                for record in found:
-                    report(record)
-                submit_ready()
-        return records
+                waiting[:0] = work.take(futures.pop(future), future)
 
 
-def _result(future: Future[list[Record]]) -> list[Record]:
+class _Work:
+    """What is recorded, and what has still to be done."""
+
+    def __init__(
+        self, writer: store.Writer, path: Path, report: Callable[[Record | Unfinished], object]
+    ) -> None:
+        self.writer, self.path, self.report = writer, path, report
+        self.records = store.read(path)
+        self.pending: set[str] = set()
+
+    def copy(self, runs: Sequence[Run], elsewhere: Mapping[str, Record]) -> None:
+        """Record what other files have the result of."""
+        missing = {run.key for run in todo(runs, elsewhere)}
+        found = [elsewhere[run.key] for run in runs if run.key not in missing]
+        if found:
+            self.writer.append(*found)
+            self.records |= {record.key: record for record in found}
+            tqdm.write(f"{len(found)} results were copied from other studies")
+
+    def waiting(self, missing: Sequence[Run], members: int) -> list[Unfinished]:
+        """What is to be done: what was paused, then all else in batches of one kind."""
+        wanted = {run.key for run in missing}
+        started = []
+        for each in checkpoints.load(self.path, tqdm.write):
+            if not todo(each.runs, self.records):
+                checkpoints.remove(self.path, each.runs)
+            elif any(run.key in wanted for run in each.runs):
+                started.append(each)
+        taken = {run.key for each in started for run in each.runs}
+        fresh = [run for run in missing if run.key not in taken]
+        self.pending = wanted | taken
+        return started + [_afresh(batch) for batch in batches(fresh, members)]
+
+    def ready(self, batch: Unfinished) -> bool:
+        return self.pending.isdisjoint(run.parent for run in batch.runs)
+
+    def take(
+        self, batch: Unfinished, future: Future[list[Record | Unfinished]]
+    ) -> list[Unfinished]:
+        """Keep what came of a batch, and return what of it has to go on."""
+        try:
+            found = _result(future)
+        except CheckpointError as error:
+            checkpoints.remove(self.path, batch.runs)
+            tqdm.write(f"A checkpoint is removed, and its runs start afresh: {error}")
+            return [_afresh(batch.runs)]
+        paused = [each for each in found if isinstance(each, Unfinished)]
+        # Those of a batch that was broken off between its records are here already.
+        fresh = todo([each.run for each in found if isinstance(each, Record)], self.records)
+        keys = {run.key for run in fresh}
+        new = [each for each in found if isinstance(each, Record) and each.key in keys]
+        self.writer.append(*new)  # all, before anything else can break off
+        self.records |= {record.key: record for record in new}
+        self.pending -= {each.key for each in found if isinstance(each, Record)}
+        for each in paused:
+            checkpoints.save(self.path, each)
+        if found and batch.runs not in [each.runs for each in paused]:
+            checkpoints.remove(self.path, batch.runs)
+        for each in [*new, *paused]:
+            self.report(each)
+        return paused
+
+
+def _afresh(runs: Sequence[Run]) -> Unfinished:
+    return Unfinished(tuple(runs), epoch=1, batch=0, payload=b"")
+
+
+def _result(future: Future[list[Record | Unfinished]]) -> list[Record | Unfinished]:
     try:
         return future.result()
+    except CheckpointError:
+        raise
     except BrokenProcessPool as error:
         raise ExperimentError(
             "a worker process died (was it short of memory?). What was recorded is safe; start "
             "again to go on, with fewer --jobs or --members if need be"
         ) from error
-
-
-@contextmanager
-def processes(jobs: int) -> Iterator[Executor]:
-    """An executor of `jobs` processes on this machine, ended at once if the block raises."""
-    others = set(multiprocessing.active_children())
-    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    executor = ProcessPoolExecutor(jobs, context, initializer=_ignore_interrupt)
-    try:
-        yield executor
-    except BaseException:
-        for worker in set(multiprocessing.active_children()) - others:
-            worker.terminate()
-        raise
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def _ignore_interrupt() -> None:
-    """Ctrl-C reaches every process of the terminal; the parent alone is to act on it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-class Progress:
-    """The state of a sweep: a bar on a terminal, otherwise a line for each run that is done."""
-
-    def __init__(self, cells: Sequence[Cell], cached: int, missing: int) -> None:
-        self.names = {cell.run.key: f"{cell.name}, seed {cell.run.seed}" for cell in cells}
-        self.counts = Counter(done=0, cached=cached, diverged=0, failed=0)
-        self.bar = tqdm(total=missing, unit="run", disable=not sys.stderr.isatty())
-
-    def __call__(self, record: Record) -> None:
-        self.counts["done"] += 1
-        if record.status != "ok":
-            self.counts[record.status] += 1
-        name = self.names[record.key]
-        line = f"{name}: {record.message or 'ok'} ({record.seconds:.1f} s)"
-        if self.bar.disable:
-            print(f"[{self.counts['done']}/{self.bar.total}] {line}", flush=True)
-        elif record.status != "ok":
-            self.bar.write(line)
-        self.bar.set_postfix(self.counts)
-        self.bar.update()
-
-    def __str__(self) -> str:
-        return ", ".join(f"{count} {name}" for name, count in self.counts.items())
+    except Exception as error:
+        # Of a cluster: the error of a run is a record.
+        raise ExperimentError(
+            f"the workers did not return a result ({type(error).__name__}: {error}). What was "
+            f"recorded is safe; start again to go on"
+        ) from error

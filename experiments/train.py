@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,11 @@ from torch.optim.lr_scheduler import MultiStepLR
 
 import gdtuo
 from experiments.tasks import Task
-from experiments.tasks.task import Figures
+from experiments.trainee import Alone, Levels, Together
 
 CHECK_EVERY = 64  # steps between two looks at whether losses are finite: a look costs a sync
 
 Curves = dict[str, Any]
-Levels = list[dict[str, float]]
 
 
 @dataclass
@@ -34,85 +34,8 @@ class Outcome:
     note: str = ""
 
 
-def flat(levels: list[dict[str, Any]]) -> Levels:
-    """`levels` with a number for each name: of a step size for each hyperparameter beneath, such as
-    {"lr": {"momentum": 1e-6}}, one is "lr.momentum"."""
-    plain: Levels = []
-    for level in levels:
-        parts = {name: x if isinstance(x, dict) else {"": x} for name, x in level.items()}
-        named = (
-            (f"{name}.{key}".rstrip("."), x)
-            for name, part in parts.items()
-            for key, x in part.items()
-        )
-        plain.append(dict(named))
-    return plain
-
-
-class Alone:
-    """The model of one task under a `gdtuo.Tower`."""
-
-    def __init__(self, tasks: Sequence[Task], rules: Sequence[gdtuo.Rule]) -> None:
-        self.tasks = tasks
-        (self.task,), (rule,) = tasks, rules
-        self.optimizer = gdtuo.Tower(self.task.model.parameters(), rule)
-
-    def parameters(self) -> Iterator[Tensor]:
-        return self.task.model.parameters()
-
-    def losses(self, step: int) -> Tensor:
-        """The loss of each member for its batch `step` of this epoch."""
-        return self.task.loss(step)[None]
-
-    def figures(self) -> list[Figures]:
-        """The task's figures of each member."""
-        return [self.task.evaluate()]
-
-    def levels(self, member: int) -> Levels:
-        """The hyperparameters of a member, level 0 first."""
-        return flat(self.optimizer.hyperparameters())
-
-    def finite(self) -> list[bool]:
-        """Whether all weights of a member are finite, of each."""
-        return [all(bool(p.isfinite().all()) for p in self.task.model.parameters())]
-
-
-class Together:
-    """The models of several stackable tasks as a `gdtuo.Ensemble`, each with its own batches."""
-
-    def __init__(self, tasks: Sequence[Task], rules: Sequence[gdtuo.Rule]) -> None:
-        self.tasks = tasks
-        self.optimizer = gdtuo.Ensemble([task.model for task in tasks], rules)
-
-    def parameters(self) -> Iterator[Tensor]:
-        return self.optimizer.parameters()
-
-    def losses(self, step: int) -> Tensor:
-        first = self.tasks[0]
-        inputs, targets = first.examples(torch.stack([task.batch(step) for task in self.tasks]))
-        return torch.vmap(first.criterion)(self.optimizer(inputs, separate=True), targets)
-
-    @torch.no_grad()
-    def figures(self) -> list[Figures]:
-        first = self.tasks[0]
-        return [first.score(outputs) for outputs in self.optimizer(first.test_inputs)]
-
-    def levels(self, member: int) -> Levels:
-        return flat(self.optimizer.hyperparameters(member))
-
-    def finite(self) -> list[bool]:
-        tensors = [p.isfinite().flatten(1).all(dim=1) for p in self.optimizer.parameters()]
-        return torch.stack(tensors).all(dim=0).tolist()
-
-
-def train(
-    tasks: Sequence[Task],
-    rules: Sequence[gdtuo.Rule],
-    epochs: int,
-    outcomes: Sequence[Outcome],
-    schedule: Sequence[int] = (),
-) -> None:
-    """Train each task's model under the tower of its rule, and write down what becomes of it.
+class Training:
+    """The training of each task's model under the tower of its rule, which can be paused.
 
     A member that is no longer finite is recorded up to the epoch in which that is seen; the
     others go on.
@@ -123,73 +46,132 @@ def train(
         epochs: the length.
         outcomes: one for each task, filled in on the way.
         schedule: the epochs after which the step size is divided by ten; for a run alone.
+
+    Attributes:
+        epoch: the epoch it is in, from 1; one more than `epochs` at the end.
+        batch: how many steps of that epoch are done.
     """
-    trainee = (Alone if len(tasks) == 1 else Together)(tasks, rules)
-    for member, (task, outcome) in enumerate(zip(tasks, outcomes, strict=True)):
-        levels = trainee.levels(member)
-        outcome.fingerprint = task.fingerprint
-        outcome.note = task.note
-        outcome.curves = {
-            "train_loss": [],
-            "hyperparameters": [{name: [] for name in level} for level in levels],
-        }
-    drops = MultiStepLR(trainee.optimizer, schedule) if schedule else None
-    live = dict(enumerate(outcomes))
-    for epoch in range(1, epochs + 1):
-        means = _epoch(trainee, live, follow=epoch == epochs and len(rules[0].levels) > 1)
-        figures, finite = trainee.figures(), trainee.finite()
-        for member, outcome in list(live.items()):
-            shown = {"train_loss": means[member], **figures[member]}
-            _append(outcome.curves, shown, trainee.levels(member))
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        rules: Sequence[gdtuo.Rule],
+        epochs: int,
+        outcomes: Sequence[Outcome],
+        schedule: Sequence[int] = (),
+    ) -> None:
+        self.tasks, self.outcomes, self.epochs = tasks, outcomes, epochs
+        self.trainee = (Alone if len(tasks) == 1 else Together)(tasks, rules)
+        for member, (task, outcome) in enumerate(zip(tasks, outcomes, strict=True)):
+            levels = self.trainee.levels(member)
+            outcome.fingerprint = task.fingerprint
+            outcome.note = task.note
+            outcome.curves = {
+                "train_loss": [],
+                "hyperparameters": [{name: [] for name in level} for level in levels],
+            }
+        self.drops = MultiStepLR(self.trainee.optimizer, schedule) if schedule else None
+        self.follows = len(rules[0].levels) > 1
+        self.epoch, self.batch = 1, 0
+        self.live = dict(enumerate(outcomes))
+        self.total: Tensor | None = None  # of each member's losses in this epoch
+        self.means: dict[int, float] = {}  # of the members that have left this epoch
+
+    def run(self, until: float = math.inf) -> bool:
+        """Train to the end, or at least one step and up to the time `until`; whether it ended."""
+        while self.live and self.epoch <= self.epochs:
+            if self.batch == 0:
+                for task in self.tasks:
+                    task.begin()
+            self._step()
+            if self.batch == self.tasks[0].steps or len(self.means) == len(self.live):
+                self._end_epoch()
+            if time.time() >= until:
+                break
+        return not self.live or self.epoch > self.epochs
+
+    def _step(self) -> None:
+        """One step of all members.
+
+        In the last epoch the lr of level 0 of a tower is noted after it.
+        """
+        losses = self.trainee.losses(self.batch)
+        self.trainee.optimizer.zero_grad()
+        losses.sum().backward()
+        if (clip := self.tasks[0].clip) is not None:
+            torch.nn.utils.clip_grad_value_(self.trainee.parameters(), clip)
+        self.trainee.optimizer.step()
+        self.total = losses.detach() if self.total is None else self.total + losses.detach()
+        self.batch += 1
+        if self.follows and self.epoch == self.epochs:
+            for member in self.live.keys() - self.means.keys():
+                lr = self.trainee.levels(member)[0]["lr"]
+                if math.isfinite(lr):
+                    self.live[member].lr_last_epoch.append(float(f"{lr:.6g}"))
+                else:
+                    self._leave(member)
+        if self.batch % CHECK_EVERY == 0:
+            for member, value in enumerate(self.total.tolist()):
+                if member in self.live and member not in self.means and not math.isfinite(value):
+                    self._leave(member)
+
+    def _leave(self, member: int) -> None:
+        self.means[member] = self.total[member].item() / self.batch
+        self.live[member].steps += self.batch
+
+    def _end_epoch(self) -> None:
+        for member in self.live.keys() - self.means.keys():
+            self._leave(member)
+        figures, finite = self.trainee.figures(), self.trainee.finite()
+        for member, outcome in list(self.live.items()):
+            shown = {"train_loss": self.means[member], **figures[member]}
+            _append(outcome.curves, shown, self.trainee.levels(member))
             if not _all_finite(last(outcome.curves)) or not finite[member]:
                 outcome.status = "diverged"
                 outcome.message = (
-                    f"no longer finite in epoch {epoch}, at step {outcome.steps} or before"
+                    f"no longer finite in epoch {self.epoch}, at step {outcome.steps} or before"
                 )
-                del live[member]
-        if not live:
-            break
-        if drops:
-            drops.step()
+                del self.live[member]
+        self.epoch, self.batch, self.total, self.means = self.epoch + 1, 0, None, {}
+        if self.drops and self.live:
+            self.drops.step()
 
+    def state(self) -> dict[str, Any]:
+        """What `restore` goes on from, to the bit: tensors, numbers and strings."""
+        cuda = self.device.type == "cuda"
+        return {
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "total": self.total,
+            "means": self.means,
+            "live": list(self.live),
+            "outcomes": [dataclasses.asdict(outcome) for outcome in self.outcomes],
+            "tasks": [task.state() for task in self.tasks],
+            "trainee": self.trainee.state(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(self.device) if cuda else None,
+        }
 
-def _epoch(trainee: Alone | Together, live: dict[int, Outcome], follow: bool) -> dict[int, float]:
-    """Train one epoch; the mean loss of each live member, up to where it was seen to diverge.
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from the `state` of a training that was made in the same way."""
+        for outcome, fields in zip(self.outcomes, state["outcomes"], strict=True):
+            for name, value in fields.items():
+                setattr(outcome, name, value)
+        for task, its_state in zip(self.tasks, state["tasks"], strict=True):
+            task.restore(its_state)
+        self.trainee.restore(state["trainee"])
+        self.epoch, self.batch, self.means = state["epoch"], state["batch"], state["means"]
+        self.total = None if state["total"] is None else state["total"].to(self.device)
+        self.live = {member: self.outcomes[member] for member in state["live"]}
+        if self.drops:
+            self.drops.load_state_dict({"last_epoch": self.epoch - 1})
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"] is not None:
+            torch.cuda.set_rng_state(state["random_cuda"], self.device)
 
-    With `follow`, the lr of level 0 is noted after every step.
-    """
-    total: Tensor | None = None
-    means: dict[int, float] = {}
-
-    def leave(member: int) -> None:
-        means[member] = total[member].item() / batch
-        live[member].steps += batch
-
-    for task in trainee.tasks:
-        task.begin()
-    for batch in range(1, trainee.tasks[0].steps + 1):
-        losses = trainee.losses(batch - 1)
-        trainee.optimizer.zero_grad()
-        losses.sum().backward()
-        if (clip := trainee.tasks[0].clip) is not None:
-            torch.nn.utils.clip_grad_value_(trainee.parameters(), clip)
-        trainee.optimizer.step()
-        total = losses.detach() if total is None else total + losses.detach()
-        for member in [m for m in live if m not in means] if follow else ():
-            lr = trainee.levels(member)[0]["lr"]
-            if math.isfinite(lr):
-                live[member].lr_last_epoch.append(float(f"{lr:.6g}"))
-            else:
-                leave(member)
-        if batch % CHECK_EVERY == 0:
-            for member, value in enumerate(total.tolist()):
-                if member in live and member not in means and not math.isfinite(value):
-                    leave(member)
-        if len(means) == len(live):
-            break
-    for member in live.keys() - means.keys():
-        leave(member)
-    return means
+    @property
+    def device(self) -> torch.device:
+        return next(self.trainee.parameters()).device
 
 
 def _append(curves: Curves, figures: dict[str, float], levels: Levels) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments import ExperimentError, sweep
+from experiments import ExperimentError, executors
 from experiments.provenance import environment
 from experiments.timing.record import Timing
 from experiments.timing.workload import Contender, Trainer, Workload
@@ -121,7 +121,7 @@ def block(step: Step, seconds: float, device: str) -> int:
 
 def peak_of_process(workload: Workload, contender: Contender, device: str, threads: int) -> int:
     """`peak_bytes` in a fresh process."""
-    with sweep.processes(1) as executor:
+    with executors.processes(1) as executor:
         try:
             return executor.submit(peak_bytes, workload, contender, device, threads).result()
         except BrokenProcessPool as error:

@@ -7,8 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from experiments import cli
+from experiments import checkpoints, cli
 from experiments.cli import main
+from experiments.run import Pause, execute_all
+from experiments.store import Writer
+from experiments.studies import find
 
 CELLS = ["table1", "--tier", "smoke", "--only", "Adam*", "--seeds", "1"]
 
@@ -105,3 +108,35 @@ def test_with_one_member_each_is_trained_alone(in_this_process, tmp_path, capsys
 def test_list(capsys):
     assert main(["list"]) == 0
     assert "of 320 runs done" in capsys.readouterr().out
+
+
+def test_the_time_limit_is_kept(tmp_path, capsys):
+    command = ["run", "table1", "--tier", "smoke", "--only", "SGD", "--results", str(tmp_path)]
+    assert main([*command, "--time-limit", "0s", "--jobs", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "The time is up: 3 runs are left. The same command goes on from here" in out
+
+
+@pytest.mark.parametrize("text", ["90", "m", "1d", "1.5.2s"])
+def test_a_time_that_is_none_is_refused(text, capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "table1", "--time-limit", text])
+    assert "expected such as 90s, 30m or 2h" in capsys.readouterr().err
+
+
+def test_status_says_why_a_run_is_to_be_done(tmp_path, make_record, capsys):
+    cells = find("table1").select("smoke", "SGD / SGD*")
+    first, second, *_ = [cell.run for cell in cells if cell.run.parent is None]
+    path = find("table1").path("smoke", tmp_path)
+    with Writer(path) as writer:
+        writer.append(make_record(first, status="failed", message="a fault", final=None))
+    found = execute_all([second], [None], pause=Pause(every=0))
+    checkpoints.save(path, found[0])
+    command = ["status", "table1", "--tier", "smoke", "--only", "SGD / SGD*"]
+    assert main([*command, "--results", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "1 to run (failed last time)" in out
+    assert "1 to run (paused in epoch 1 of 30)" in out
+    assert "1 to run (never trained)" in out
+    assert "3 to run (waits for the run it starts from)" in out
+    assert "failed: SGD / SGD, seed 0: a fault" in out

@@ -26,7 +26,7 @@ def trained(monkeypatch, make_record):
         statuses: ClassVar[dict[int, str]] = {}
         batches: ClassVar[list[list[Run]]] = []
 
-        def execute_all(self, runs, parents, device, source):
+        def execute_all(self, runs, parents, *_):
             self.extend(runs)
             self.batches.append(runs)
             assert [parent and parent.key for parent in parents] == [run.parent for run in runs]

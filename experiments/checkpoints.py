@@ -1,0 +1,114 @@
+"""Paused runs on the disk: a file for each batch, in a folder beside the records.
+
+A file is a line of JSON that says what it is of, then the payload. Its one writer is that of the
+records.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import gdtuo
+from experiments import ExperimentError
+from experiments.run import Run, Unfinished
+
+FORMAT = 1  # raised when what a payload holds changes
+
+
+def folder(path: Path) -> Path:
+    """Where the checkpoints of the runs recorded in `path` are."""
+    return path.with_suffix(".unfinished")
+
+
+def save(path: Path, unfinished: Unfinished) -> None:
+    """Put `unfinished` beside the records in `path`: all of it, on the disk, or not at all."""
+    header = {
+        **_versions(),
+        "runs": [dataclasses.asdict(run) for run in unfinished.runs],
+        "keys": [run.key for run in unfinished.runs],
+        "epoch": unfinished.epoch,
+        "batch": unfinished.batch,
+        "sha256": hashlib.sha256(unfinished.payload).hexdigest(),
+    }
+    file = _file(path, unfinished.runs)
+    temporary = file.with_suffix(".new")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            stream.write(json.dumps(header).encode() + b"\n")
+            stream.write(unfinished.payload)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, file)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ExperimentError(
+            f"cannot write to {file}: {error.strerror}. All records are safe, and so is the last "
+            f"checkpoint of these runs if there is one; make room and start again"
+        ) from error
+
+
+def load(path: Path, say: Callable[[str], object]) -> list[Unfinished]:
+    """All that can be gone on from; what can't is removed, and `say` is told."""
+    found = []
+    for file in sorted(folder(path).glob("*")):
+        try:
+            found.append(_read(file))
+        except (OSError, ValueError, TypeError, KeyError, gdtuo.GdtuoError, ExperimentError) as e:
+            say(f"{file} is removed, and its runs start afresh: {e or type(e).__name__}")
+            file.unlink()
+    return found
+
+
+def progress(path: Path) -> dict[str, tuple[int, int]]:
+    """For each paused run its epoch, and how many steps of that are done, by key."""
+    found = {}
+    for file in sorted(folder(path).glob("*.pt")):
+        try:
+            with file.open("rb") as stream:
+                header = json.loads(stream.readline())
+            found |= {key: (header["epoch"], header["batch"]) for key in header["keys"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # `load` says so, when the runs are gone on with
+    return found
+
+
+def remove(path: Path, runs: Sequence[Run]) -> None:
+    """Remove the checkpoint of this batch, if there is one."""
+    _file(path, runs).unlink(missing_ok=True)
+    if folder(path).exists() and not any(folder(path).iterdir()):
+        folder(path).rmdir()
+
+
+def _file(path: Path, runs: Sequence[Run]) -> Path:
+    name = hashlib.sha256(" ".join(run.key for run in runs).encode()).hexdigest()[:16]
+    return folder(path) / f"{name}.pt"
+
+
+def _versions() -> dict[str, Any]:
+    return {"format": FORMAT, "gdtuo": gdtuo.__version__, "torch": torch.__version__}
+
+
+def _read(file: Path) -> Unfinished:
+    line, _, payload = file.read_bytes().partition(b"\n")
+    if file.suffix != ".pt":
+        raise ExperimentError("its writing was broken off")
+    try:
+        header = json.loads(line)
+    except ValueError:
+        raise ExperimentError("it is no checkpoint") from None
+    for name, version in _versions().items():
+        if header[name] != version:
+            raise ExperimentError(f"it was written with {name} {header[name]}, this is {version}")
+    if hashlib.sha256(payload).hexdigest() != header["sha256"]:
+        raise ExperimentError("it is torn")
+    runs = tuple(Run(**fields) for fields in header["runs"])
+    if [run.key for run in runs] != header["keys"]:
+        raise ExperimentError("it is of another version of the task")
+    return Unfinished(runs, header["epoch"], header["batch"], payload)

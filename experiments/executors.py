@@ -1,0 +1,99 @@
+"""Where runs are trained: processes on this machine, or the workers of a Dask cluster."""
+
+import multiprocessing
+import platform
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+import gdtuo
+from experiments import ExperimentError
+
+PATIENCE = 10  # seconds to wait for a scheduler
+
+
+@contextmanager
+def processes(jobs: int) -> Iterator[Executor]:
+    """An executor of `jobs` processes on this machine, ended at once if the block raises."""
+    others = set(multiprocessing.active_children())
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    executor = ProcessPoolExecutor(jobs, context, initializer=_ignore_interrupt)
+    try:
+        yield executor
+    except BaseException:
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.terminate()
+        raise
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _ignore_interrupt() -> None:
+    """Ctrl-C reaches every process of the terminal; the parent alone is to act on it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def cluster(address: str) -> Iterator[tuple[Executor, Callable[[], int]]]:
+    """An executor on the workers of a Dask scheduler, and a function that counts them.
+
+    Raises:
+        ExperimentError: there is no scheduler or worker, or the workers are not as they must be.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ExperimentError(
+            "--dask needs the package distributed: pip install 'gdtuo[cluster]'"
+        ) from error
+    try:
+        client = Client(address, timeout=PATIENCE)
+    except (OSError, ValueError) as error:
+        raise ExperimentError(
+            f"no Dask scheduler answers at {address} ({type(error).__name__}: {error}). Start "
+            f"one with `dask scheduler`, and workers with `dask worker ADDRESS --nthreads 1`"
+        ) from error
+    with client:
+        _check(client, address)
+        executor = client.get_executor(pure=False)
+        try:
+            yield executor, lambda: max(1, len(client.nthreads()))
+        finally:
+            executor.shutdown(wait=False)
+
+
+def versions() -> dict[str, str]:
+    """Those that must be the same wherever runs are trained."""
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {"gdtuo": gdtuo.__version__, "torch": torch.__version__, "python": python}
+
+
+def _check(client: Any, address: str) -> None:
+    try:
+        client.wait_for_workers(1, timeout=PATIENCE)
+        found = client.run(versions)
+    except TimeoutError as error:
+        raise ExperimentError(
+            f"the scheduler at {address} has no workers. Start some with `dask worker {address} "
+            f"--nthreads 1`"
+        ) from error
+    except Exception as error:
+        raise ExperimentError(
+            f"a worker of {address} can't run this code ({type(error).__name__}: {error}). Start "
+            f"workers in a checkout of it, with the same packages"
+        ) from error
+    for worker, theirs in found.items():
+        if theirs != versions():
+            raise ExperimentError(
+                f"worker {worker} has {theirs}, and here are {versions()}. Install the same there"
+            )
+    for worker, threads in client.nthreads().items():
+        if threads != 1:
+            raise ExperimentError(
+                f"worker {worker} has {threads} threads, which would draw from one random stream. "
+                f"Start it with --nthreads 1, and more workers instead"
+            )

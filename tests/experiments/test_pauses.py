@@ -1,0 +1,196 @@
+"""Runs that are paused between two steps and go on to the bit, here and on a Dask cluster."""
+
+import dataclasses
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
+
+import pytest
+
+from experiments import ExperimentError, checkpoints, store
+from experiments.batches import batches
+from experiments.executors import cluster
+from experiments.run import CheckpointError, Pause, Run, Unfinished, execute_all
+from experiments.sweep import sweep
+
+SAME = ("status", "message", "started", "curves", "final", "lr_last_epoch", "steps")
+ALONE = [Run("mlp", "digits", "SGD(0.1) / SGD(0.01)", 0, 3)]
+TOGETHER = [Run("mlp", "digits", "SGD(0.1) / SGD(0.01)", seed, 3) for seed in range(3)]
+LSTM = [
+    Run("char_rnn", "sonnets", "Adam / SGD(1e-6)", 0, 2,
+        options={"batch": 4, "sequence": 16, "hidden": 8, "epoch_steps": 5})
+]  # fmt: skip
+SCHEDULED = [Run("mlp", "digits", "SGD(0.1, momentum=0.9)", 0, 3, schedule=(1,))]
+DIVERGING = [Run("mlp", "digits", f"SGD({lr}) / SGD(0.01)", 0, 3) for lr in ("0.1", "1e39")]
+
+
+class Here(Executor):
+    """Trains at once, in this process."""
+
+    def submit(self, function, /, *arguments):
+        future = Future()
+        future.set_result(function(*arguments))
+        return future
+
+
+def step_by_step(runs):
+    """The records of runs that are paused after every step, and how often they were."""
+    payload, pauses = None, 0
+    while True:
+        found = execute_all(runs, [None] * len(runs), pause=Pause(every=0), payload=payload)
+        if not isinstance(found[0], Unfinished):
+            return found, pauses
+        payload, pauses = found[0].payload, pauses + 1
+
+
+@pytest.mark.parametrize(
+    "runs", [ALONE, TOGETHER, LSTM, SCHEDULED, DIVERGING],
+    ids=["alone", "together", "lstm", "scheduled", "diverging"],
+)  # fmt: skip
+def test_paused_after_every_step_a_run_ends_as_one_in_one_go(runs):
+    whole = execute_all(runs, [None] * len(runs))
+    parts, pauses = step_by_step(runs)
+    assert pauses == max(record.steps for record in whole) - 1
+    for a, b in zip(whole, parts, strict=True):
+        assert [getattr(a, name) for name in SAME] == [getattr(b, name) for name in SAME]
+        assert a.provenance.get("ensemble") == b.provenance.get("ensemble")
+        assert "mixed" not in b.provenance
+
+
+def test_a_sweep_goes_on_where_the_time_was_up(path):
+    whole = sweep(TOGETHER, path.with_name("whole.jsonl"), Here(), members=2)
+    (batch, _) = batches(TOGETHER, 2)
+    found = execute_all(batch, [None] * len(batch), pause=Pause(every=0))
+    checkpoints.save(path, found[0])
+    assert checkpoints.progress(path) == {run.key: (1, 1) for run in batch}
+    assert sweep(TOGETHER, path, Here(), members=2, pause=Pause(deadline=0)) == {}
+    parts = sweep(TOGETHER, path, Here(), members=2)
+    assert parts.keys() == whole.keys()
+    for key, record in parts.items():
+        assert [getattr(record, n) for n in SAME] == [getattr(whole[key], n) for n in SAME]
+    assert not checkpoints.folder(path).exists()
+
+
+def paused(runs=ALONE):
+    return execute_all(runs, [None] * len(runs), pause=Pause(every=0))[0]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda content: content[:-9], "it is torn"),
+        (lambda content: b"what", "it is no checkpoint"),
+        (lambda content: content.replace(b'"torch": "', b'"torch": "0.', 1), "torch 0."),
+        (lambda content: content.replace(b'"seed": 0', b'"seed": 1', 1), "another version"),
+    ],
+)
+def test_a_checkpoint_that_is_no_good_is_said_and_removed(path, spoil, message):
+    checkpoints.save(path, paused())
+    (file,) = checkpoints.folder(path).iterdir()
+    file.write_bytes(spoil(file.read_bytes()))
+    said = []
+    assert checkpoints.load(path, said.append) == []
+    assert message in said[0]
+    assert not file.exists()
+    records = sweep(ALONE, path, Here())
+    assert [record.status for record in records.values()] == ["ok"]
+
+
+def test_a_payload_of_other_runs_is_refused():
+    with pytest.raises(CheckpointError):
+        execute_all(TOGETHER, [None] * 3, payload=paused().payload)
+
+
+def test_a_full_disk_leaves_no_half_of_a_checkpoint(path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints.os, "fsync", full)
+    with pytest.raises(ExperimentError, match="No space left on device"):
+        checkpoints.save(path, paused())
+    assert list(checkpoints.folder(path).iterdir()) == []
+
+
+def test_the_same_run_of_another_study_is_copied(path):
+    known = sweep(ALONE, path.with_name("other.jsonl"), Here())
+    monster = Here()
+    monster.submit = None  # nothing is trained
+    records = sweep(ALONE, path, monster, elsewhere=known)
+    assert records == known
+    assert store.read(path) == known
+
+
+def test_seconds_add_up():
+    first = paused()
+    time.sleep(0.2)
+    second = execute_all(ALONE, [None], payload=first.payload)[0]
+    assert second.seconds > 0
+    assert math.isfinite(second.seconds)
+
+
+@contextmanager
+def dask(workers):
+    """A scheduler and its workers, as processes of their own; the address, and the workers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "distributed.cli.dask_{}"]
+
+    def start(kind, *words):
+        words = [*command[:2], f"distributed.cli.dask_{kind}", *words]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen(words, env=environment, **quiet)
+
+    port = address.rsplit(":", 1)[1]
+    scheduler = start("scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard")
+    started = [
+        start("worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard")
+        for _ in range(workers)
+    ]
+    try:
+        yield address, started
+    finally:
+        for process in [*started, scheduler]:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.filterwarnings("default")  # of the cluster's own making, as its worker is killed
+def test_a_worker_that_is_killed_loses_nothing(path):
+    pytest.importorskip("distributed")
+    runs = [dataclasses.replace(ALONE[0], seed=seed, epochs=40) for seed in range(6)]
+    kills = []
+    with dask(2) as (address, workers):
+
+        def kill_one(found):
+            if not kills:
+                kills.append(workers[0].send_signal(signal.SIGKILL))
+
+        with cluster(address) as (executor, slots):
+            deadline = time.time() + 30
+            while slots() < 2 and time.time() < deadline:
+                time.sleep(0.1)
+            records = sweep(runs, path, executor, slots=slots, report=kill_one)
+    assert kills
+    assert {record.status for record in records.values()} == {"ok"}
+    lines = path.read_text().splitlines()
+    assert len(lines) == len(runs) == len(records)
+    assert records.keys() == {run.key for run in runs}
+
+
+@pytest.mark.filterwarnings("default")
+def test_without_a_scheduler_the_address_is_named(monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("experiments.executors.PATIENCE", 1)
+    with (
+        pytest.raises(ExperimentError, match="no Dask scheduler answers at"),
+        cluster("tcp://127.0.0.1:9"),
+    ):
+        pass
