@@ -2,11 +2,13 @@
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import gdtuo
@@ -30,13 +32,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status: 0, 1 for a failure, 130 for an interrupt."""
     options = _parser().parse_args(arguments)
     try:
-        return int(options.command(options))
+        with _ended_as_interrupted():
+            return int(options.command(options))
     except (ExperimentError, gdtuo.GdtuoError) as error:
         print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
     return 1
+
+
+@contextmanager
+def _ended_as_interrupted() -> Iterator[None]:
+    """SIGTERM is what Ctrl-C is, so that it leaves no worker behind."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -83,7 +100,8 @@ def _run(options: argparse.Namespace) -> int:
                 records = sweep(missing, path, executor, slots=slots, **how)
         else:
             with processes(options.jobs) as executor:
-                records = sweep(missing, path, executor, **how)
+                # No more than there are processes, or batches that pause would take turns.
+                records = sweep(missing, path, executor, slots=lambda: options.jobs, **how)
     except KeyboardInterrupt:
         print(f"\nStopped with {progress}. The same command goes on from here", file=sys.stderr)
         return 130

@@ -5,7 +5,7 @@ machine with the same torch, device and threads (`experiments.provenance.BITS`),
 equal to the bit. Elsewhere, and where the run was a member of an ensemble, which agrees with one
 alone to rounding only, the status must be equal, and the metric must lie within the 99 % prediction
 interval (Student's t) of the recorded seeds of its cell, which is never taken to be narrower than
-half a point either way.
+half a point of error either way, or two percent of a perplexity.
 """
 
 import math
@@ -23,7 +23,8 @@ from experiments.provenance import BITS
 from experiments.run import Record, execute
 from experiments.study import RESULTS, Cell, Study
 
-NARROWEST = 0.5
+# By metric: the least that is allowed, as it is and as a share of the mean.
+NARROWEST = {"test_error": (0.5, 0.0), "test_perplexity": (0.0, 0.02)}
 SECONDS = 20.0  # of recorded training for each study: what one waits for
 REPEATED = ("status", "started", "curves", "final", "lr_last_epoch", "steps")
 
@@ -142,7 +143,9 @@ def difference(found: Record, recorded: Record, seeds: list[Record]) -> str | No
         return None
     metric = tasks.find(found.run.task).metric
     values = [record.final[metric] for record in seeds if record.final]
-    middle, allowed = statistics.mean(values), _allowed(values)
+    middle = statistics.mean(values)
+    least, share = NARROWEST[metric]
+    allowed = max(least, share * middle, _spread(values))
     if abs(found.final[metric] - middle) <= allowed:
         return None
     return f"{metric} {found.final[metric]:.2f}, but the seeds allow {middle:.2f} ± {allowed:.2f}"
@@ -159,9 +162,9 @@ def _covers(found: Any, recorded: Any) -> bool:
     return bool(found == recorded)
 
 
-def _allowed(values: list[float]) -> float:
+def _spread(values: list[float]) -> float:
+    """Half the prediction interval; 0 where there is but one value."""
     n = len(values)
     if n < 2:
-        return NARROWEST
-    spread = statistics.stdev(values) * math.sqrt(1 + 1 / n)
-    return max(NARROWEST, float(stats.t.ppf(0.995, n - 1)) * spread)
+        return 0.0
+    return float(stats.t.ppf(0.995, n - 1)) * statistics.stdev(values) * math.sqrt(1 + 1 / n)

@@ -23,7 +23,7 @@ from paper_figures import (
     sensitivity2019,
     table1,
 )
-from paper_figures.results import Results, load, look
+from paper_figures.results import Results, load, look, nothing
 
 # In the order of the report: the paper's, then those of its version of 2019.
 FIGURES = {
@@ -54,9 +54,10 @@ def main() -> int:
             print(f"{options.results / name}: {FIGURES[name].caption(results)}")
         found = {name: look(EXHIBITS[name], options.results) for name in FIGURES}
         drawn = [(FIGURES[name], results) for name, results in found.items() if results]
-        missing = [EXHIBITS[name] for name, results in found.items() if results is None]
-        for study in missing:
-            print(f"{options.results / study.name}: not yet run")
+        absent = [name for name, results in found.items() if results is None]
+        for name in absent:
+            print(f"{options.results / name}: not yet run")
+        missing = [(FIGURES[name], nothing(EXHIBITS[name])) for name in absent]
         print(report.write(drawn, options.results, missing))
         if options.results == RESULTS:
             print(readme.write(load(EXHIBITS["table1"], RESULTS), RESULTS))

@@ -14,7 +14,7 @@ PARTLY = "partly"
 NOT = "not"
 NOT_TESTABLE = "not testable"
 TOO_SHORT = "not testable at this length"
-MISSING = "missing"
+MISSING = "not yet run"
 
 
 @dataclass(frozen=True)
@@ -108,13 +108,11 @@ def lines(parts: Iterable[str]) -> str:
 
 def standing(claim: Claim, results: Results, late: bool = False) -> Claim:
     """`claim` as it stands on these results: other data than the paper's test nothing, and what
-    shows `late` can't be seen in shortened runs."""
-    if claim.verdict == MISSING:
-        return claim
-    if results.data != results.study.data:
-        return replace(claim, verdict=NOT_TESTABLE, finding="")
+    shows `late` can't be seen in shortened runs, however many there are of them."""
     if late and results.study.tier(results.tier).shortened:
         return replace(claim, verdict=TOO_SHORT)
+    if claim.verdict != MISSING and results.data != results.study.data:
+        return replace(claim, verdict=NOT_TESTABLE, finding="")
     return claim
 
 

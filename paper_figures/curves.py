@@ -16,10 +16,21 @@ LAST = 10  # epochs that a final figure is the mean of, as they were read off th
 
 
 def curve(name: str) -> Value:
-    """The curve of a record by name, such as "train_loss"; "lr" is level 0's."""
+    """The curve of a record by name, such as "train_loss"; "lr" is the step size taken."""
     if name == "lr":
-        return lambda record: record.curves["hyperparameters"][0]["lr"]
+        return _step_sizes
     return lambda record: record.curves.get(name, [])
+
+
+def _step_sizes(record: Record) -> list[float | None]:
+    """Level 0's by epoch; a schedule divides what is learned, and isn't part of it."""
+
+    def taken(epoch: int, lr: float | None) -> float | None:
+        drops = sum(drop < epoch for drop in record.run.schedule)
+        return lr if lr is None else lr / 10**drops
+
+    learned = record.curves["hyperparameters"][0]["lr"]
+    return [taken(epoch, lr) for epoch, lr in enumerate(learned, start=1)]
 
 
 def plot(

@@ -40,7 +40,8 @@ RULES = """\
 
 GRID = [(lr, momentum) for lr in STEP_SIZES for momentum in MOMENTA]
 GOOD = (0.1, 0.9)
-# Test error in percent by (lr, momentum): held constant, learned; read off the paper's Fig. 2a.
+# Test error in percent by (lr, momentum): held constant, learned; read off the paper's Fig. 2a,
+# and train loss likewise, where the line stays on the page.
 PAPER = {
     (0.01, 0.09): (16.4, 16.8),
     (0.01, 0.9): (12.4, 12.4),
@@ -52,6 +53,18 @@ PAPER = {
     (1.0, 0.9): (33.7, 9.5),
     (1.0, 0.99): (87.2, 19.5),
 }
+LOSSES = {
+    (0.01, 0.09): (0.33, 0.39),
+    (0.01, 0.9): (0.19, 0.19),
+    (0.01, 0.99): (0.42, 0.34),
+    (0.1, 0.09): (0.20, 0.19),
+    (0.1, 0.9): (0.42, 0.14),
+    (0.1, 0.99): (1.07, 0.55),
+    (1.0, 0.09): (0.46, 0.23),
+    (1.0, 0.9): (1.05, 0.17),
+    (1.0, 0.99): (None, 0.64),
+}
+SHOWN = (("train_loss", "train loss", LOSSES), ("test_error", "test error (%)", PAPER))
 KINDS = ("constant", "learned")
 
 
@@ -124,12 +137,12 @@ def draw(results: Results, folder: Path) -> list[Path]:
     with figure(path, (14, 7)) as canvas:
         canvas.suptitle(f"{results.study.title}\n{caption(results)}")
         blocks = canvas.subfigures(1, 2)
-        shown = (("train_loss", "train loss"), ("test_error", "test error (%)"))
-        for block, (curve, label) in zip(blocks, shown, strict=True):
+        for block, (curve, label, paper) in zip(blocks, SHOWN, strict=True):
             panels = block.subplots(3, 3, sharex=True, sharey=True)
             for row, lr in enumerate(STEP_SIZES):
                 for column, momentum in enumerate(MOMENTA):
-                    _panel(panels[row, column], results, (lr, momentum), curve)
+                    at = lr, momentum
+                    _panel(panels[row, column], results, at, curve, paper[at])
             block.supxlabel("epoch")
             block.supylabel(f"{label}, logarithmic")
         handles = dict(zip(*panels[0, 0].get_legend_handles_labels()[::-1], strict=True))
@@ -138,7 +151,13 @@ def draw(results: Results, folder: Path) -> list[Path]:
     return [path.with_suffix(".svg")]
 
 
-def _panel(axes: Axes, results: Results, at: tuple[float, float], name_of: str) -> None:
+def _panel(
+    axes: Axes,
+    results: Results,
+    at: tuple[float, float],
+    name_of: str,
+    paper: tuple[float | None, float],
+) -> None:
     drawn = (
         (GOOD, "constant", "0.6", "(0.1, 0.9), constant: He et al. without their schedule"),
         (at, "constant", PALETTE[0], "constant"),
@@ -147,22 +166,32 @@ def _panel(axes: Axes, results: Results, at: tuple[float, float], name_of: str) 
     for start, kind, color, label in drawn:
         value = curves.curve(name_of)
         curves.plot(axes, results, name(*start, kind), value, color=color, label=label)
+    if results.data == results.study.data:
+        for end, (_, kind, color, _) in zip(paper, drawn[1:], strict=True):
+            if end is not None:
+                label = "the paper's, after 200 epochs" if kind == "learned" else None
+                axes.axhline(end, color=color, linestyle=":", linewidth=0.9, label=label)
     curves.logarithmic(axes)
     axes.set_title(f"lr {at[0]:g}, momentum {at[1]:g}", size="small")
 
 
 def _table(results: Results) -> str:
+    def loss(at: tuple[float, float], i: int) -> str:
+        ours = curves.final(results, name(*at, KINDS[i]), "train_loss")
+        return f"{ours.text(2)} ({LOSSES[at][i] or '-'})"
+
     body = [
         [_at(at), *(f"{_final(results, at, kind).text(1)} ({PAPER[at][i]})"
-                    for i, kind in enumerate(KINDS))]
+                    for i, kind in enumerate(KINDS)),
+         *(loss(at, i) for i in range(len(KINDS)))]
         for at in GRID
     ]  # fmt: skip
     parts = [
         f"# {results.study.title}",
         caption(results),
-        points.table(["(lr, momentum)", *KINDS], body),
-        "Test error in percent, mean of the last 10 epochs: mean over the seeds with its 95 % "
-        "bootstrap interval; in parentheses the paper's, read off its figure.",
+        points.table(["(lr, momentum)", *KINDS, *(f"train loss, {kind}" for kind in KINDS)], body),
+        "Test error in percent and train loss, means of the last 10 epochs: mean over the seeds "
+        "with its 95 % bootstrap interval; in parentheses the paper's, read off its figure.",
         findings(claims(results)),
         f"![Train losses and test errors]({results.tier}.svg)",
         f"The rules of the verdicts, written before these results were seen:\n\n{RULES}",

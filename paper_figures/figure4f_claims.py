@@ -54,7 +54,7 @@ Judged = tuple[str, str]  # what we found, and the verdict on it
 def claims(results: Timings) -> list[Claim]:
     """Every claim about run time and memory, judged on every device."""
     found = []
-    for device in results.devices:
+    for device in results.devices or ["cpu"]:
         for workload in results.study.workloads:
             found += _of_task(results, device, workload)
         found += _to_the_top(results, device)

@@ -2,14 +2,16 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from experiments.run import Record
-from experiments.study import Exhibit
+from experiments.study import Study
 from experiments.timing.record import Timing
-from paper_figures.claims import Claim, findings
+from paper_figures import limitations, points
+from paper_figures.claims import MISSING, TOO_SHORT, Claim, findings
 from paper_figures.results import Results
 from paper_figures.timings import Timings
 
@@ -20,15 +22,16 @@ MACHINE = ("processor", "vector_unit", "device", "threads", "python", "torch", "
 def write(
     drawn: Sequence[tuple[ModuleType, Results | Timings]],
     folder: Path,
-    missing: Sequence[Exhibit] = (),
+    missing: Sequence[tuple[ModuleType, Results | Timings]] = (),
 ) -> Path:
     """Write the report of the studies in `drawn` (each its module here and its results).
 
-    Those in `missing` have no results: the report says so.
+    Those in `missing` have no results yet: their claims are in the report all the same.
     """
     path = folder / "REPORT.md"
     judged = [(module, results, module.claims(results)) for module, results in drawn]
-    verdicts = Counter(claim.verdict for _, _, claims in judged for claim in claims)
+    unknown = [(module, results, _unknown(module.claims(results))) for module, results in missing]
+    verdicts = Counter(claim.verdict for _, _, claims in judged + unknown for claim in claims)
     total = sum(verdicts.values())
     parts = [
         "# The paper's claims, checked",
@@ -40,9 +43,16 @@ def write(
     ]
     for module, results, claims in judged:
         parts += _section(module, results, claims)
-    for study in missing:
-        command = study.command("smoke")
-        parts += [f"## {study.title}", f"Not yet run; `{command}` makes a first set of records."]
+    for module, results, claims in unknown:
+        command = results.study.command("smoke")
+        parts += [
+            f"## {results.study.title}",
+            f"Not yet run; `{command}` makes a first set of records.",
+            _table(results, claims),
+            "### Rules, written before there are results",
+            module.RULES,
+        ]
+    parts += ["## The paper's limitations", limitations.table([each for _, each in drawn])]
     parts.append("## Where the numbers come from")
     parts += [_provenance(results) for _, results in drawn]
     path.write_text("\n\n".join(parts) + "\n")
@@ -51,18 +61,33 @@ def write(
 
 def _section(module: ModuleType, results: Results | Timings, claims: list[Claim]) -> list[str]:
     folder = results.study.name
-    rows = [HEAD, ("---",) * len(HEAD)]
-    rows += [(c.text, c.paper, c.ours, c.n, results.tier, f"**{c.verdict}**") for c in claims]
     remarks = findings(claims)
+    short = any(claim.verdict == TOO_SHORT for claim in claims)
     return [
         f"## {results.study.title}",
         f"{module.caption(results)} The [table]({folder}/{results.tier}.md) has the same in short.",
-        "\n".join(f"| {' | '.join(row)} |" for row in rows),
+        _table(results, claims),
+        *([_needed(results.study)] if short else []),
         f"![{results.study.title}]({folder}/{results.tier}.svg)",
         *(["### Findings", remarks] if remarks else []),
         "### Rules, written before these results were seen",
         module.RULES,
     ]
+
+
+def _table(results: Results | Timings, claims: Sequence[Claim]) -> str:
+    rows = [(c.text, c.paper, c.ours, c.n, results.tier, f"**{c.verdict}**") for c in claims]
+    return points.table(HEAD, rows)
+
+
+def _unknown(claims: Sequence[Claim]) -> list[Claim]:
+    return [replace(claim, ours="-", n="0", verdict=MISSING, finding="") for claim in claims]
+
+
+def _needed(study: Study) -> str:
+    """The length at which what is too short would be seen."""
+    name, tier = list(study.tiers.items())[-1]
+    return f"What is {TOO_SHORT} takes that of tier {name} ({tier.about}): `{study.command(name)}`."
 
 
 def _provenance(results: Results | Timings) -> str:

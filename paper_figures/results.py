@@ -1,6 +1,6 @@
 """The records of one tier of a study, arranged for drawing and judging."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,23 +59,35 @@ def caption(results: Results) -> str:
     return f"Tier {results.tier}: {note}; {seeds} seed{'s' if seeds > 1 else ''}{gaps}."
 
 
+def nothing(study: Exhibit) -> Results | Timings:
+    """What there is before anything has run: its fullest tier, with no records."""
+    tier = list(study.tiers)[-1]
+    if isinstance(study, TimingStudy):
+        return Timings(study, tier, {})
+    return _arranged(study, tier, {})
+
+
 def look(study: Exhibit, results: Path, tier: str | None = None) -> Results | Timings | None:
     """The results of `tier`, or of the fullest tier that has records; None if there are none."""
     if isinstance(study, TimingStudy):
         return timings.look(study, results, tier)
     for name in [tier] if tier else reversed(study.tiers):
-        cells = study.select(name)
-        known = store.read(study.path(name, results))
-        records: dict[str, dict[int, Record]] = {cell.name: {} for cell in cells}
-        planned = dict.fromkeys(records, 0)
-        for cell in cells:
-            planned[cell.name] += 1
-            record = known.get(cell.run.key)
-            if record is not None and record.status != "failed":
-                records[cell.name][cell.run.seed] = record
-        if any(records.values()):
-            return Results(study, name, records, planned)
+        found = _arranged(study, name, store.read(study.path(name, results)))
+        if found.all():
+            return found
     return None
+
+
+def _arranged(study: Study, tier: str, known: Mapping[str, Record]) -> Results:
+    cells = study.select(tier)
+    records: dict[str, dict[int, Record]] = {cell.name: {} for cell in cells}
+    planned = dict.fromkeys(records, 0)
+    for cell in cells:
+        planned[cell.name] += 1
+        record = known.get(cell.run.key)
+        if record is not None and record.status != "failed":
+            records[cell.name][cell.run.seed] = record
+    return Results(study, tier, records, planned)
 
 
 def load(study: Exhibit, results: Path, tier: str | None = None) -> Results | Timings:

@@ -1,5 +1,6 @@
 """The command line as a user has it, on the smallest part of the smoke tier."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -140,3 +141,37 @@ def test_status_says_why_a_run_is_to_be_done(tmp_path, make_record, capsys):
     assert "1 to run (never trained)" in out
     assert "3 to run (waits for the run it starts from)" in out
     assert "failed: SGD / SGD, seed 0: a fault" in out
+
+
+def test_long_runs_do_not_take_turns(in_this_process, tmp_path, monkeypatch):
+    """One that is paused for a checkpoint goes on before another is begun."""
+    seen = []
+
+    class Spy(cli.Progress):
+        def __call__(self, found):
+            runs = getattr(found, "runs", None) or [found.run]
+            seen.append(runs[0].seed)
+            super().__call__(found)
+
+    monkeypatch.setattr(cli, "Progress", Spy)
+    monkeypatch.setattr(cli, "EVERY", 0.0)
+    command = ["run", "table1", "--tier", "smoke", "--only", "Adam", "--seeds", "2"]
+    assert main([*command, "--members", "1", "--jobs", "1", "--results", str(tmp_path)]) == 0
+    assert len(seen) > 2  # there were pauses
+    assert seen == sorted(seen)
+
+
+def test_a_sweep_that_is_terminated_is_interrupted(in_this_process, tmp_path, monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+
+    class Killed(cli.Progress):
+        def __call__(self, found):
+            super().__call__(found)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(cli, "Progress", Killed)
+    command = ["run", *CELLS, "--members", "1", "--jobs", "1", "--results", str(tmp_path)]
+    assert main(command) == 130
+    assert "The same command goes on from here" in capsys.readouterr().err
+    assert len((tmp_path / "table1" / "smoke.jsonl").read_text().splitlines()) == 1
+    assert signal.getsignal(signal.SIGTERM) is before

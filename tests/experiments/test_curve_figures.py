@@ -7,7 +7,7 @@ import pytest
 from experiments.store import Writer
 from experiments.studies import find
 from paper_figures import __main__ as command
-from paper_figures import figure2a, figure2b, figure3, figure4c, figure4d
+from paper_figures import curves, figure2a, figure2b, figure3, figure4c, figure4d, report
 from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED, TOO_SHORT
 from paper_figures.results import load
 
@@ -99,6 +99,20 @@ def test_a_shortened_tier_says_so(judged, study):
     assert (REPRODUCED in verdicts) == (study == "figure3")
 
 
+@pytest.mark.parametrize("study", ["figure2a", "figure2b", "figure4c"])
+def test_one_seed_is_short_and_not_missing(judged, study):
+    """Of one run there is no interval, but more of these runs would not help."""
+    assert find(study).tier("small").seeds == 1
+    assert {claim.verdict for claim in judged(study, "small")} == {TOO_SHORT}
+
+
+def test_the_report_says_what_length_it_takes(judged, tmp_path):
+    judged("figure2b", "small")
+    results = load(find("figure2b"), tmp_path)
+    text = report.write([(figure2b, results)], tmp_path).read_text()
+    assert "takes that of tier paper (CIFAR-10, 500 epochs, 3 seeds: for a GPU)" in text
+
+
 @pytest.mark.parametrize("study", NAMES)
 def test_other_data_test_nothing(judged, study):
     assert {claim.verdict for claim in judged(study, "smoke")} == {NOT_TESTABLE}
@@ -148,3 +162,13 @@ def test_the_ends_and_the_middle_have_more_seeds():
     cells = find("figure4d").select("small")
     assert len(cells) == 4 * (3 * 3 + 3)
     assert {cell.run.epochs * 500 for cell in cells} == {8000}
+
+
+def test_the_step_size_is_the_one_taken(make_record):
+    """A schedule divides what is constant in the hyperparameters."""
+    run = find("figure2b").select("smoke", "schedule")[0].run
+    assert run.schedule == (2, 3)
+    record = make_record(run, curves={"hyperparameters": [{"lr": [0.1, 0.1, 0.1, 0.1, None]}]})
+    found = curves.curve("lr")(record)
+    assert found[:4] == pytest.approx([0.1, 0.1, 0.01, 0.001])
+    assert found[4] is None

@@ -6,10 +6,11 @@ import pytest
 
 from experiments import ExperimentError
 from experiments.store import Writer
-from experiments.studies import find
+from experiments.studies import EXHIBITS, find
 from paper_figures import readme, report, table1
+from paper_figures.__main__ import FIGURES
 from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED, estimate, paired
-from paper_figures.results import load
+from paper_figures.results import load, nothing
 from paper_figures.table1_claims import PAPER
 
 STUDY = find("table1")
@@ -176,3 +177,23 @@ def test_the_table_of_benchmarks(tmp_path):
     path.unlink()
     with pytest.raises(ExperimentError, match="is missing; make it with make bench"):
         readme.benchmarks(path)
+
+
+@pytest.mark.parametrize("study", FIGURES)
+def test_the_report_has_a_place_for_every_claim_before_anything_has_run(tmp_path, study):
+    module, results = FIGURES[study], nothing(EXHIBITS[study])
+    text = report.write([], tmp_path, [(module, results)]).read_text()
+    claims = module.claims(results)
+    assert claims
+    for claim in claims:
+        assert (
+            f"| {claim.text} | {claim.paper} | - | 0 | {results.tier} | **not yet run** |" in text
+        )
+    assert results.study.command("smoke") in text
+    assert module.RULES in text
+
+
+def test_the_report_has_the_papers_limitations(made, save, tmp_path):
+    text = report.write([], tmp_path).read_text()
+    assert "## The paper's limitations" in text
+    assert "no sweep has run" in text
