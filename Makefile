@@ -5,8 +5,9 @@
 PYTHON ?= python3
 TIER ?=
 JOBS ?= 2
+# All but figure4e, which needs torchvision: make reproduce TIER=paper STUDIES=figure4e
 STUDIES ?= table1 kappa figure2a figure2b figure3 figure4a figure4b figure4c figure4d \
-  sensitivity2019 heights2019
+  sensitivity2019 heights2019 horizon
 BIN := .venv/bin
 
 .PHONY: reproduce train figures verify test test-slow bench bench-compare bench-check bench-record lint

@@ -20,7 +20,7 @@ import pooch
 import torch
 from torch import Tensor
 
-from experiments import ExperimentError
+from experiments import ExperimentError, vision
 
 MNIST_FILES = {
     "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -179,11 +179,17 @@ def _sonnets(root: str | None) -> bytes:
     return SONNETS.read_bytes()
 
 
+def _caltech256(root: str | None) -> Read:
+    return vision.caltech256(root), None, ""
+
+
 READERS: dict[str, Callable[[str | None], Read]] = {
     "mnist": _mnist,
     "digits": _digits,
     "cifar10": _cifar10,
+    "caltech256": _caltech256,
 }
+PHOTOGRAPHS = ("cifar10", "caltech256")  # a mirror image is as good
 TEXTS: dict[str, Callable[[str | None], bytes]] = {"tolstoy": _tolstoy, "sonnets": _sonnets}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from experiments import ExperimentError, checkpoints, data, provenance, store
+from experiments import ExperimentError, checkpoints, data, provenance, store, tasks
 from experiments.batches import batches
 from experiments.run import (
     NEVER,
@@ -61,8 +61,11 @@ def sweep(
         work = _Work(writer, path, report)
         work.copy(todo(runs, work.records), elsewhere or {})
         missing = todo(runs, work.records)
+        # An error here comes once, and before any training.
+        for name in dict.fromkeys(run.task for run in missing):
+            tasks.find(name).require()
         for name in dict.fromkeys(run.data for run in missing):
-            data.load(name)  # an error here comes once, and before any training
+            data.load(name)
         source = provenance.source()
         waiting = work.waiting(missing, members)
         futures: dict[Future[list[Record | Unfinished]], Unfinished] = {}

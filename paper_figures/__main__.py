@@ -15,8 +15,10 @@ from paper_figures import (
     figure4b,
     figure4c,
     figure4d,
+    figure4e,
     figure4f,
     heights2019,
+    horizon,
     kappa,
     readme,
     report,
@@ -36,9 +38,11 @@ FIGURES = {
     "figure4b": figure4b,
     "figure4c": figure4c,
     "figure4d": figure4d,
+    "figure4e": figure4e,
     "figure4f": figure4f,
     "sensitivity2019": sensitivity2019,
     "heights2019": heights2019,
+    "horizon": horizon,
 }
 
 

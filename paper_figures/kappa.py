@@ -114,7 +114,10 @@ def _decades(results: Results, row: str) -> str:
     better = [k for k in grid(row) if gain(results, row, k).low > 0]
     if not better:
         return "none better than the baseline"
-    return f"better at {len(better)} of {len(grid(row))}, from {min(better):g} to {max(better):g}"
+    share = f"better at {len(better)} of {len(grid(row))}"
+    if len(better) == 1:
+        return f"{share}, {better[0]:g}"
+    return f"{share}, from {min(better):g} to {max(better):g}"
 
 
 def draw(results: Results, folder: Path) -> list[Path]:

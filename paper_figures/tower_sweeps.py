@@ -1,4 +1,4 @@
-"""Figs. 4a and 4b, drawn: test error by first step size, a line a height, and the widths."""
+"""Figs. 4a to 4e, drawn: test error by first step size, a line a height, and the widths."""
 
 import math
 from pathlib import Path
@@ -59,8 +59,8 @@ def table(results: Results, paper: Lines, rules: str) -> str:
         f"{study.label.capitalize()}{' in percent' if study.unit else ''}: mean over the seeds "
         "with its 95 % bootstrap interval; in parentheses the paper's, read off its figure.",
         rows(["", *heights], _summary(results, paper)),
-        "Width: how many of the step sizes, a decade apart, end within 10 % of the least error at "
-        "that height. It tells nothing of how low that error is.",
+        "Width: the decades of step sizes that end within 10 % of the least error at that height. "
+        "It tells nothing of how low that error is.",
         findings(judge(results, paper)),
         f"![Test errors and widths]({results.tier}.svg)",
         f"The rules of the verdicts, written before these results were seen:\n\n{rules}",

@@ -1,11 +1,11 @@
-"""What Figs. 4a and 4b say of towers by first step size, and how far our runs bear it out."""
+"""What Figs. 4a to 4e say of towers by first step size, and how far our runs bear it out."""
 
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import mean
 
-from experiments.studies.tower_sweeps import TowerSweep, decades, name
+from experiments.studies.tower_sweeps import TowerSweep, decades, name, spacing
 from paper_figures import points
 from paper_figures.claims import (
     MISSING,
@@ -27,7 +27,8 @@ from paper_figures.results import Results
 def rules(study: TowerSweep, guess: str) -> str:
     """The rules of the verdicts; `guess` says what a run that diverged counts as."""
     small = study.small
-    words = {3: "three", 4: "four", 5: "five"}[len(small)]
+    words = NUMBERS[len(small)]
+    apart = "a decade" if study.spacing == 1 else f"{NUMBERS[study.spacing]} decades"
     return f"""\
 - The paper prints no numbers for this figure; its values are read off it. A point agrees if our
   mean is within 1{UNITS[study.unit]} of the paper's, or within a quarter of it. \
@@ -37,8 +38,8 @@ A line is `reproduced` if four
 - Too small a step size is one from {_short(small[0])} to {_short(small[-1])}. \
 A level more helps there if the 95 % bootstrap
   interval of what it takes off the mean error over these {words}, paired by seed, lies above 0.
-- The width at a height is the number of step sizes, tried a decade apart, that end within 10 % of
-  the least error at that height; each stands for a decade. A level more widens the set if the 95 %
+- The width at a height is the number of step sizes, tried {apart} apart, that end within 10 % of
+  the least error at that height; each stands for {apart}. A level more widens the set if the 95 %
   interval of the difference of the widths, paired by seed, lies above 0.
 - A step size fails at a height if the mean error is above {study.fails:g}{study.unit}.
 - A claim about several heights is `reproduced` if it holds for all of them, `partly` for some.
@@ -50,6 +51,7 @@ def _short(lr: float) -> str:
     return f"1e{round(math.log10(lr))}"
 
 
+NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
 UNITS = {" %": " point", "": ""}
 AMONG_TEN = "an error of 90 %, that of a guess among ten classes"
 WITHIN = 1.1
@@ -91,7 +93,8 @@ def diverged(results: Results, height: int, lr: float) -> int:
 
 def width(line: Line) -> int:
     """The decades of first step sizes whose error is within 10 % of the line's least."""
-    return sum(error <= WITHIN * min(line.values()) for error in line.values())
+    first, second, *_ = line
+    return spacing(first, second) * sum(e <= WITHIN * min(line.values()) for e in line.values())
 
 
 def widths(results: Results, height: int) -> dict[int, float]:

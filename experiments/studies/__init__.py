@@ -9,8 +9,10 @@ from experiments.studies import (
     figure4b,
     figure4c,
     figure4d,
+    figure4e,
     figure4f,
     heights2019,
+    horizon,
     kappa,
     sensitivity2019,
     table1,
@@ -29,8 +31,10 @@ STUDIES: dict[str, Study] = {
         figure4b,
         figure4c,
         figure4d,
+        figure4e,
         sensitivity2019,
         heights2019,
+        horizon,
     )
 }
 # What is measured, not trained.

@@ -1,5 +1,6 @@
-"""What Figs. 4a to 4d have in common: towers of growing height by the bottom's first step size."""
+"""What Figs. 4a to 4e have in common: towers of growing height by the bottom's first step size."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ class TowerSweep(Study):
     """One of these figures.
 
     Attributes:
-        step_sizes: the bottom level's first step sizes, a decade apart.
+        step_sizes: the bottom level's first step sizes, all as far apart.
         heights: levels above the bottom; 0 is the plain optimizer.
         unit: of the metric, as it follows a number.
         label: the metric in words.
@@ -29,6 +30,16 @@ class TowerSweep(Study):
     def small(self) -> tuple[float, ...]:
         """The step sizes that the paper calls far too small: those below the switch of scheme."""
         return tuple(lr for lr in self.step_sizes if lr < 1e-3)
+
+    @property
+    def spacing(self) -> int:
+        """How many decades one step size is from the next."""
+        return spacing(*self.step_sizes[:2])
+
+
+def spacing(low: float, high: float) -> int:
+    """The decades between two step sizes."""
+    return round(math.log10(high / low))
 
 
 def name(height: int, lr: float) -> str:

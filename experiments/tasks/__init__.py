@@ -4,10 +4,16 @@ from experiments import ExperimentError
 from experiments.tasks.char_rnn import CharRnn
 from experiments.tasks.mlp import Mlp
 from experiments.tasks.resnet20 import ResNet20
+from experiments.tasks.resnet152 import ResNet152
 from experiments.tasks.task import StackableTask as StackableTask
 from experiments.tasks.task import Task as Task
 
-TASKS: dict[str, type[Task]] = {"mlp": Mlp, "resnet20": ResNet20, "char_rnn": CharRnn}
+TASKS: dict[str, type[Task]] = {
+    "mlp": Mlp,
+    "resnet20": ResNet20,
+    "resnet152": ResNet152,
+    "char_rnn": CharRnn,
+}
 
 
 def find(name: str) -> type[Task]:

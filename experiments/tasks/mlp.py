@@ -10,6 +10,7 @@ from experiments.tasks.task import Figures, StackableTask
 
 HIDDEN = 128
 CLASSES = 10
+WARM = 0.1  # the step size of a warm-up
 
 
 class Mlp(StackableTask):
@@ -21,19 +22,22 @@ class Mlp(StackableTask):
     Options:
         batch: examples in a batch; the last of an epoch is smaller.
         shuffled: whether each epoch has an order of its own, or the data set's.
+        epoch_steps: steps of an epoch, all of full batches; 0: one pass through the set.
+        warmup: steps of plain SGD at 0.1 before the run begins.
     """
 
     version = 1
     metric = "test_error"
-    options = {"batch": 256, "shuffled": True}  # noqa: RUF012
+    options = {"batch": 256, "shuffled": True, "epoch_steps": 0, "warmup": 0}  # noqa: RUF012
 
     def __init__(self, data: str, seed: int, device: str, **options: Any) -> None:
         chosen = {**self.options, **self.chosen(options)}
         self.size, self.shuffled = chosen["batch"], chosen["shuffled"]
         self.data = datasets.load(data, device)
         self.fingerprint = self.data.fingerprint
-        self.steps = -(-len(self.data.train_targets) // self.size)
-        self.order: Tensor | None = None
+        self.passes, self.steps = 1, -(-len(self.data.train_targets) // self.size)
+        if steps := chosen["epoch_steps"]:
+            self.passes, self.steps = self._passes(steps), steps
         # Both streams are the processor's, so that they don't depend on the device.
         self.random = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
@@ -46,13 +50,32 @@ class Mlp(StackableTask):
                 nn.Tanh(),
                 nn.LogSoftmax(dim=1),
             ).to(device)
+        self._warm_up(chosen["warmup"])
+
+    def _passes(self, steps: int) -> int:
+        """How many times so many full batches go through the set, begun ones included."""
+        return -(-steps * self.size // len(self.data.train_targets))
+
+    def _warm_up(self, steps: int) -> None:
+        self.order = self._drawn(self._passes(steps)) if steps else None
+        optimizer = torch.optim.SGD(self.model.parameters(), WARM)
+        for step in range(steps):
+            optimizer.zero_grad()
+            self.loss(step).backward()
+            optimizer.step()
+        optimizer.zero_grad()
 
     def begin(self) -> None:
-        targets = self.data.train_targets
-        order = torch.arange(len(targets))
-        if self.shuffled:
-            order = torch.randperm(len(targets), generator=self.random)
-        self.order = order.to(targets.device)
+        self.order = self._drawn(self.passes)
+
+    def _drawn(self, passes: int) -> Tensor:
+        """The order of the examples in so many passes through the set."""
+        count = len(self.data.train_targets)
+        orders = [
+            torch.randperm(count, generator=self.random) if self.shuffled else torch.arange(count)
+            for _ in range(passes)
+        ]
+        return torch.cat(orders).to(self.data.train_targets.device)
 
     def batch(self, step: int) -> Tensor:
         return self.order[step * self.size : (step + 1) * self.size]

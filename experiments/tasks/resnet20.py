@@ -1,126 +1,29 @@
 """He et al.'s ResNet-20 on CIFAR-10 (section 3.3.1), trained as they did."""
 
+from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from experiments import data as datasets
 from experiments.tasks import networks
-from experiments.tasks.task import Figures, Task
-
-EVALUATED = 1000  # images at once
+from experiments.tasks.images import ImageTask
 
 
-class ResNet20(Task):
-    """Images padded by an eighth on each side and cropped at random; the metric is in percent.
-
-    CIFAR-10 is flipped at random too; a flipped digit would be no digit. Channels are normalised by
-    the training set. The last batch of an epoch is smaller: every image is seen in every epoch.
-    Weight decay is the optimizer's.
+class ResNet20(ImageTask):
+    """Channels are normalised by the training set; weight decay is the optimizer's.
 
     Options:
         batch: images in a batch; He et al.'s 128.
         width: channels of the first layers; He et al.'s 16.
-        autocast: "bfloat16" computes the network in mixed precision, "none" does not.
-        channels_last: the layout of images in memory; faster where the hardware likes it.
+        autocast, channels_last: `ImageTask.precision`.
     """
 
     version = 1
-    metric = "test_error"
-    options = {"batch": 128, "width": 16, "autocast": "none", "channels_last": False}  # noqa: RUF012
+    options = {"batch": 128, "width": 16, **ImageTask.precision}  # noqa: RUF012
 
-    def __init__(self, data: str, seed: int, device: str, **options: Any) -> None:
-        chosen = {**self.options, **self.chosen(options)}
-        self.size = chosen["batch"]
-        self.kind = torch.device(device).type
-        self.autocast = chosen["autocast"] == "bfloat16"
-        self.layout = torch.channels_last if chosen["channels_last"] else torch.contiguous_format
-        self.data = datasets.load(data, device)
-        self.fingerprint, self.note = self.data.fingerprint, self.data.note
-        self.flips = data == "cifar10"
-        self.steps = -(-len(self.data.train_targets) // self.size)
-        self.mean, self.deviation = _statistics(self.data.train_inputs)
-        self.order: Tensor | None = None
-        # Both streams are the processor's, so that they don't depend on the device.
-        self.random = torch.Generator().manual_seed(seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = networks.resnet20(chosen["width"])
-            for module in model.modules():
-                if isinstance(module, nn.Conv2d):
-                    nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        self.model = model.to(device, memory_format=self.layout)
-
-    def begin(self) -> None:
-        targets = self.data.train_targets
-        order = torch.randperm(len(targets), generator=self.random)
-        self.order = order.to(targets.device)
-
-    def loss(self, step: int) -> Tensor:
-        indices = self.order[step * self.size : (step + 1) * self.size]
-        images = self._augmented(self._normalised(self.data.train_inputs[indices]))
-        return nn.functional.cross_entropy(self._outputs(images), self.data.train_targets[indices])
-
-    @torch.no_grad()
-    def evaluate(self) -> Figures:
-        self.model.eval()
-        wrong, total = 0, 0.0
-        for images, targets in zip(
-            self.data.test_inputs.split(EVALUATED),
-            self.data.test_targets.split(EVALUATED),
-            strict=True,
-        ):
-            outputs = self._outputs(self._normalised(images))
-            wrong += int((outputs.argmax(dim=1) != targets).sum())
-            total += nn.functional.cross_entropy(outputs, targets, reduction="sum").item()
-        self.model.train()
-        count = len(self.data.test_targets)
-        return {"test_error": 100 * wrong / count, "test_loss": total / count}
-
-    def state(self) -> dict[str, Any]:
-        return {"order": self.order, "random": self.random.get_state()}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.order = state["order"]
-        self.random.set_state(state["random"])
-
-    def _outputs(self, images: Tensor) -> Tensor:
-        images = images.contiguous(memory_format=self.layout)
-        with torch.autocast(self.kind, torch.bfloat16, enabled=self.autocast):
-            return self.model(images).float()
-
-    def _normalised(self, images: Tensor) -> Tensor:
-        return (_as_colour(images).float() - self.mean) / self.deviation
-
-    def _augmented(self, images: Tensor) -> Tensor:
-        """Each image cropped from a padded one, and flipped or not; 0 is the mean colour."""
-        count, channels, side, _ = images.shape
-        pad = side // 8
-        draw = torch.randint(2 * pad + 1, (2, count, 1), generator=self.random)
-        flipped = torch.randint(2, (count, 1), generator=self.random).bool() & self.flips
-        along = torch.arange(side)
-        rows = draw[0] + along
-        columns = draw[1] + torch.where(flipped, along.flip(0), along)
-        padded = nn.functional.pad(images, (pad, pad, pad, pad))
-        return padded[
-            torch.arange(count)[:, None, None, None],
-            torch.arange(channels)[:, None, None],
-            rows[:, None, :, None].to(images.device),
-            columns[:, None, None, :].to(images.device),
-        ]
-
-
-def _as_colour(images: Tensor) -> Tensor:
-    """Grey images get three channels."""
-    return images if images.dim() == 4 else images[:, None].expand(-1, 3, -1, -1)
-
-
-def _statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel over `images`."""
-    parts = [_as_colour(part).double() for part in images.split(10_000)]
-    count = sum(part[:, 0].numel() for part in parts)
-    mean = sum(part.sum(dim=(0, 2, 3)) for part in parts) / count
-    square = sum(part.square().sum(dim=(0, 2, 3)) for part in parts) / count
-    deviation = (square - mean.square()).sqrt()
-    return mean.float()[:, None, None], deviation.float()[:, None, None]
+    def network(self, chosen: Mapping[str, Any]) -> nn.Module:
+        model = networks.resnet20(chosen["width"])
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        return model

@@ -61,6 +61,14 @@ class Task(ABC):
                 )
         return {n: v for n, v in sorted(options.items()) if v != cls.options[n]}
 
+    @classmethod  # noqa: B027
+    def require(cls) -> None:
+        """Check that what the task needs beside its data is installed.
+
+        Raises:
+            ExperimentError: it is not.
+        """
+
     @abstractmethod
     def begin(self) -> None:
         """Start an epoch: draw what is drawn once for all its steps."""

@@ -10,7 +10,8 @@ from torch.nn.utils import parameters_to_vector
 from experiments import data, tasks
 from experiments.run import Run, execute
 from experiments.tasks.char_rnn import CharRnn
-from experiments.tasks.resnet20 import ResNet20, _statistics
+from experiments.tasks.images import _statistics
+from experiments.tasks.resnet20 import ResNet20
 
 SMALL = {
     "resnet20": ("digits", {"width": 4}),
@@ -189,3 +190,21 @@ def test_war_and_peace():
     assert task.data.size == 87
     assert task.inputs.shape == (50, int(0.8 * 3_258_250 - 1) // 50)
     assert task.loss(0).item() == pytest.approx(math.log(87), abs=0.1)
+
+
+def test_a_long_epoch_of_the_mlp_begins_as_a_short_one():
+    """After the same warm-up: what differs is the horizon alone."""
+    short, long = (
+        tasks.find("mlp")("digits", 0, "cpu", batch=300, epoch_steps=steps, warmup=7)
+        for steps in (2, 11)
+    )
+    plain = tasks.find("mlp")("digits", 0, "cpu", batch=300)
+    vectors = [parameters_to_vector(t.model.parameters()) for t in (short, long, plain)]
+    assert vectors[0].equal(vectors[1])
+    assert not vectors[0].equal(vectors[2])
+    for task in (short, long):
+        task.begin()
+    assert all(short.batch(step).equal(long.batch(step)) for step in range(2))
+    sizes = [len(long.batch(step)) for step in range(11)]
+    assert sizes == [300] * 11
+    assert (short.steps, long.steps) == (2, 11)

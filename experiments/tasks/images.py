@@ -1,0 +1,128 @@
+"""Classification of images that are augmented in batches, on the device."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from experiments import data as datasets
+from experiments.tasks.task import Figures, Task
+
+
+class ImageTask(Task):
+    """Images padded by an eighth on each side and cropped at random; the metric is in percent.
+
+    Photographs are flipped at random too; a flipped digit would be no digit. The last batch of an
+    epoch is smaller: every image is seen in every epoch.
+
+    Attributes:
+        evaluated: test images at once.
+    """
+
+    metric = "test_error"
+    # What every one of them lets a run choose: "bfloat16" computes the network in mixed precision;
+    # channels_last is the layout of images in memory, faster where the hardware likes it.
+    precision: ClassVar[Mapping[str, Any]] = {"autocast": "none", "channels_last": False}
+    evaluated: ClassVar[int] = 1000
+
+    def __init__(self, data: str, seed: int, device: str, **options: Any) -> None:
+        chosen = {**self.options, **self.chosen(options)}
+        self.size = chosen["batch"]
+        self.kind = torch.device(device).type
+        self.autocast = chosen["autocast"] == "bfloat16"
+        self.layout = torch.channels_last if chosen["channels_last"] else torch.contiguous_format
+        self.data = datasets.load(data, device)
+        self.fingerprint, self.note = self.data.fingerprint, self.data.note
+        self.flips = data in datasets.PHOTOGRAPHS
+        self.steps = -(-len(self.data.train_targets) // self.size)
+        self.mean, self.deviation = self.statistics(chosen)
+        self.order: Tensor | None = None
+        # Both streams are the processor's, so that they don't depend on the device.
+        self.random = torch.Generator().manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = self.network(chosen)
+        self.model = model.to(device, memory_format=self.layout)
+
+    @abstractmethod
+    def network(self, chosen: Mapping[str, Any]) -> nn.Module:
+        """The network, freshly drawn from torch's own random stream."""
+
+    def statistics(self, chosen: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation by channel, which images are normalised by."""
+        return _statistics(self.data.train_inputs)
+
+    def begin(self) -> None:
+        targets = self.data.train_targets
+        order = torch.randperm(len(targets), generator=self.random)
+        self.order = order.to(targets.device)
+
+    def loss(self, step: int) -> Tensor:
+        indices = self.order[step * self.size : (step + 1) * self.size]
+        images = self._augmented(self._normalised(self.data.train_inputs[indices]))
+        return nn.functional.cross_entropy(self._outputs(images), self.data.train_targets[indices])
+
+    @torch.no_grad()
+    def evaluate(self) -> Figures:
+        self.model.eval()
+        wrong, total = 0, 0.0
+        for images, targets in zip(
+            self.data.test_inputs.split(self.evaluated),
+            self.data.test_targets.split(self.evaluated),
+            strict=True,
+        ):
+            outputs = self._outputs(self._normalised(images))
+            wrong += int((outputs.argmax(dim=1) != targets).sum())
+            total += nn.functional.cross_entropy(outputs, targets, reduction="sum").item()
+        self.model.train()
+        count = len(self.data.test_targets)
+        return {"test_error": 100 * wrong / count, "test_loss": total / count}
+
+    def state(self) -> dict[str, Any]:
+        return {"order": self.order, "random": self.random.get_state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.order = state["order"]
+        self.random.set_state(state["random"])
+
+    def _outputs(self, images: Tensor) -> Tensor:
+        images = images.contiguous(memory_format=self.layout)
+        with torch.autocast(self.kind, torch.bfloat16, enabled=self.autocast):
+            return self.model(images).float()
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return (_as_colour(images).float() - self.mean) / self.deviation
+
+    def _augmented(self, images: Tensor) -> Tensor:
+        """Each image cropped from a padded one, and flipped or not; 0 is the mean colour."""
+        count, channels, side, _ = images.shape
+        pad = side // 8
+        draw = torch.randint(2 * pad + 1, (2, count, 1), generator=self.random)
+        flipped = torch.randint(2, (count, 1), generator=self.random).bool() & self.flips
+        along = torch.arange(side)
+        rows = draw[0] + along
+        columns = draw[1] + torch.where(flipped, along.flip(0), along)
+        padded = nn.functional.pad(images, (pad, pad, pad, pad))
+        return padded[
+            torch.arange(count)[:, None, None, None],
+            torch.arange(channels)[:, None, None],
+            rows[:, None, :, None].to(images.device),
+            columns[:, None, None, :].to(images.device),
+        ]
+
+
+def _as_colour(images: Tensor) -> Tensor:
+    """Grey images get three channels."""
+    return images if images.dim() == 4 else images[:, None].expand(-1, 3, -1, -1)
+
+
+def _statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel over `images`."""
+    parts = [_as_colour(part).double() for part in images.split(10_000)]
+    count = sum(part[:, 0].numel() for part in parts)
+    mean = sum(part.sum(dim=(0, 2, 3)) for part in parts) / count
+    square = sum(part.square().sum(dim=(0, 2, 3)) for part in parts) / count
+    deviation = (square - mean.square()).sqrt()
+    return mean.float()[:, None, None], deviation.float()[:, None, None]

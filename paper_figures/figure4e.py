@@ -1,0 +1,45 @@
+"""Figure 4e, drawn and judged: a pretrained ResNet-152 on Caltech-256."""
+
+from functools import partial
+from pathlib import Path
+
+from experiments.studies.figure4e import STUDY
+from experiments.studies.tower_sweeps import name
+from paper_figures import points, tower_sweeps
+from paper_figures.claims import Claim, paired, share_of, standing
+from paper_figures.results import Results
+from paper_figures.results import caption as caption
+from paper_figures.tower_sweeps_claims import by_step_size, judge, rules
+
+RULES = rules(STUDY, "an error of 99.6 %, that of a guess among 257 categories")
+
+_line = partial(by_step_size, step_sizes=STUDY.step_sizes)
+# Test error in percent; 91.5 is in the text, the rest is read off the paper's Fig. 4e by pixel.
+PAPER = {
+    0: _line(91.5, 11.2, 24.3),
+    1: _line(10.7, 10.9, 24.1),
+    2: _line(11.7, 10.9, 20.7),
+}
+LARGEST = STUDY.step_sizes[-1]
+
+
+def draw(results: Results, folder: Path) -> list[Path]:
+    """Write the figure and its numbers into `folder`, named after the tier."""
+    return tower_sweeps.draw(results, folder, PAPER, RULES)
+
+
+def claims(results: Results) -> list[Claim]:
+    """All claims of the paper about this figure."""
+    return [*judge(results, PAPER), standing(_progress(results), results)]
+
+
+def _progress(results: Results) -> Claim:
+    one, two = (points.errors(results, name(height, LARGEST)) for height in (1, 2))
+    gain = paired(one, two, results.planned[name(2, LARGEST)])
+    return Claim(
+        f"From {LARGEST:g}, a second level lowers the test error further",
+        f"by {PAPER[1][LARGEST] - PAPER[2][LARGEST]:.1f} points",
+        f"by {gain.text(1)} points",
+        gain.count,
+        share_of([gain], [gain.low > 0]),
+    )

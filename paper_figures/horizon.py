@@ -1,0 +1,182 @@
+"""The best step size for a horizon, drawn and judged: is the learned one greedy?"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from experiments.studies.horizon import HORIZONS, STEP_SIZES, TOWER, name
+from paper_figures import points
+from paper_figures.claims import (
+    Claim,
+    Estimate,
+    estimate,
+    findings,
+    lines,
+    paired,
+    share_of,
+    standing,
+)
+from paper_figures.results import Results
+from paper_figures.results import caption as caption
+from paper_figures.style import PALETTE, figure
+
+RULES = """\
+- The best step size for a horizon is that whose test loss after so many steps is least, of eleven,
+  two to a decade; it is taken seed by seed, and its mean is that of its logarithm.
+- The learned step size is the median over the second half of the tower's 1000 steps.
+- Short horizons want smaller steps if the 95 % bootstrap interval of what the logarithm of the best
+  grows by from 1 to 1000 steps, paired by seed, lies above 0.
+- The learned step size is greedy if the interval of how much nearer its logarithm is to the best
+  for one step than to the best for 1000, paired by seed, lies above 0.
+- Greed costs something if the interval of what the tower's test loss after 1000 steps lies above
+  that of the best constant step size lies above 0.
+- A run that diverged counts with a loss of 2.303, that of a guess among ten classes.
+- Numbers from another data set than MNIST are `not testable`."""
+
+SHORT, LONG = HORIZONS[0], HORIZONS[-1]
+OWN = "not in the paper"
+
+
+def best(results: Results, horizon: int) -> dict[int, float]:
+    """log10 of the best step size by seed, of those that have the whole line."""
+    by_lr = {lr: points.errors(results, name(horizon, lr)) for lr in STEP_SIZES}
+    seeds = set.intersection(*(set(losses) for losses in by_lr.values()))
+    return {
+        seed: math.log10(min(STEP_SIZES, key=lambda lr: by_lr[lr][seed])) for seed in sorted(seeds)
+    }
+
+
+def least_loss(results: Results, horizon: int) -> dict[int, float]:
+    """The loss that the best step size ends with, by seed."""
+    return {
+        seed: points.errors(results, name(horizon, _nearest(log)))[seed]
+        for seed, log in best(results, horizon).items()
+    }
+
+
+def _nearest(log: float) -> float:
+    return min(STEP_SIZES, key=lambda lr: abs(math.log10(lr) - log))
+
+
+def learned(results: Results) -> dict[int, float]:
+    """log10 of the step size that the tower learns, by seed; one that ends below 0 has none."""
+    medians = {
+        record.run.seed: float(np.median(record.lr_last_epoch[len(record.lr_last_epoch) // 2 :]))
+        for record in results.ok(name(LONG))
+    }
+    return {seed: math.log10(lr) for seed, lr in medians.items() if lr > 0}
+
+
+def claims(results: Results) -> list[Claim]:
+    """What the study asks."""
+    found = (_short(results), _greedy(results), _cost(results))
+    return [standing(claim, results) for claim in found]
+
+
+def _planned(results: Results) -> int:
+    return min(results.planned.values())
+
+
+def _step_size(values: dict[int, float], of: int) -> str:
+    """The mean of logarithms, as a step size with its interval."""
+    e = estimate(values.values(), of)
+    return Estimate(*(10**x for x in (e.mean, e.low, e.high)), e.n, of).text(3)
+
+
+def _short(results: Results) -> Claim:
+    found = {horizon: best(results, horizon) for horizon in HORIZONS}
+    of = _planned(results)
+    gain = paired(found[LONG], found[SHORT], of)
+    return Claim(
+        f"The best step size for {SHORT} step is smaller than for {LONG}",
+        OWN,
+        lines(
+            [f"{h} steps: {_step_size(logs, of)}" for h, logs in found.items()]
+            + [f"{gain.text(2)} decades from {SHORT} to {LONG}"]
+        ),
+        gain.count,
+        share_of([gain], [gain.low > 0]),
+    )
+
+
+def _greedy(results: Results) -> Claim:
+    own, of = learned(results), _planned(results)
+    off = {
+        h: {seed: abs(own[seed] - log) for seed, log in best(results, h).items() if seed in own}
+        for h in (SHORT, LONG)
+    }
+    nearer = paired(off[LONG], off[SHORT], of)
+    return Claim(
+        f"The step size that `{TOWER}` learns is greedy: nearer to the best for {SHORT} step than "
+        f"to the best for {LONG}",
+        OWN,
+        lines([f"learned: {_step_size(own, of)}", f"nearer by {nearer.text(2)} decades"]),
+        nearer.count,
+        share_of([nearer], [nearer.low > 0]),
+    )
+
+
+def _cost(results: Results) -> Claim:
+    more = paired(points.errors(results, name(LONG)), least_loss(results, LONG), _planned(results))
+    return Claim(
+        f"After {LONG} steps the tower's loss is above that of the best constant step size",
+        OWN,
+        f"by {more.text(3)}",
+        more.count,
+        share_of([more], [more.low > 0]),
+    )
+
+
+def draw(results: Results, folder: Path) -> list[Path]:
+    """Write the figure and its numbers into `folder`, named after the tier."""
+    path = folder / results.tier
+    with figure(path, (10, 4.6)) as canvas:
+        canvas.suptitle(f"{results.study.title}\n{caption(results)}")
+        left, right = canvas.subplots(1, 2)
+        for color, horizon in zip(PALETTE, HORIZONS, strict=False):
+            losses = [points.point(results, name(horizon, lr)) for lr in STEP_SIZES]
+            label = f"{horizon} step{'s' if horizon > 1 else ''}"
+            points.line(left, STEP_SIZES, losses, color=color, marker="o", label=label)
+            own = points.point(results, name(horizon)).mean
+            left.axhline(own, color=color, linestyle=":", linewidth=1)
+        left.axhline(math.nan, color="gray", linestyle=":", label="the tower's loss")
+        left.set_xscale("log")
+        left.set_xlabel("constant step size")
+        left.set_ylabel("test loss")
+        of = _planned(results)
+        logs = [estimate(best(results, h).values(), of) for h in HORIZONS]
+        points.line(right, HORIZONS, logs, color="black", marker="o", label="best constant")
+        own = estimate(learned(results).values(), of)
+        right.axhline(own.mean, color=PALETTE[3], linestyle="--", label="learned by the tower")
+        right.set_xscale("log")
+        right.set_xlabel("horizon (steps)")
+        right.set_ylabel("log10 of the step size")
+        handles = [axes.get_legend_handles_labels() for axes in (left, right)]
+        canvas.legend(
+            handles[0][0] + handles[1][0], handles[0][1] + handles[1][1],
+            loc="outside lower center", ncols=4,
+        )  # fmt: skip
+    path.with_suffix(".md").write_text(_table(results))
+    return [path.with_suffix(".svg")]
+
+
+def _table(results: Results) -> str:
+    of = _planned(results)
+    body = [
+        [str(h), _step_size(best(results, h), of),
+         estimate(least_loss(results, h).values(), of).text(3),
+         points.point(results, name(h)).text(3)]
+        for h in HORIZONS
+    ]  # fmt: skip
+    parts = [
+        f"# {results.study.title}",
+        caption(results),
+        points.table(["horizon", "best constant step size", "its test loss", "the tower's"], body),
+        f"The tower is `{TOWER}`; it learns a step size of {_step_size(learned(results), of)}. "
+        "Means over the seeds with their 95 % bootstrap intervals.",
+        findings(claims(results)),
+        f"![Losses by step size and the best by horizon]({results.tier}.svg)",
+        f"The rules of the verdicts, written before these results were seen:\n\n{RULES}",
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
