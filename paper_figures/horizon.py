@@ -5,7 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.studies.horizon import HORIZONS, STEP_SIZES, TOWER, name
+from experiments.studies.horizon import (
+    HORIZONS,
+    OTHERS,
+    STEP_SIZES,
+    TOWER,
+    elsewhere,
+    name,
+)
 from paper_figures import points
 from paper_figures.claims import (
     Claim,
@@ -59,11 +66,11 @@ def _nearest(log: float) -> float:
     return min(STEP_SIZES, key=lambda lr: abs(math.log10(lr) - log))
 
 
-def learned(results: Results) -> dict[int, float]:
-    """log10 of the step size that the tower learns, by seed; one that ends below 0 has none."""
+def learned(results: Results, cell: str = name(LONG)) -> dict[int, float]:
+    """log10 of the step size that a tower learns, by seed; one that ends below 0 has none."""
     medians = {
         record.run.seed: float(np.median(record.lr_last_epoch[len(record.lr_last_epoch) // 2 :]))
-        for record in results.ok(name(LONG))
+        for record in results.ok(cell)
     }
     return {seed: math.log10(lr) for seed, lr in medians.items() if lr > 0}
 
@@ -84,6 +91,10 @@ def _step_size(values: dict[int, float], of: int) -> str:
     return Estimate(*(10**x for x in (e.mean, e.low, e.high)), e.n, of).text(3)
 
 
+def _steps(horizon: int) -> str:
+    return f"{horizon} step{'s' if horizon > 1 else ''}"
+
+
 def _short(results: Results) -> Claim:
     found = {horizon: best(results, horizon) for horizon in HORIZONS}
     of = _planned(results)
@@ -92,7 +103,7 @@ def _short(results: Results) -> Claim:
         f"The best step size for {SHORT} step is smaller than for {LONG}",
         OWN,
         lines(
-            [f"{h} steps: {_step_size(logs, of)}" for h, logs in found.items()]
+            [f"{_steps(h)}: {_step_size(logs, of)}" for h, logs in found.items()]
             + [f"{gain.text(2)} decades from {SHORT} to {LONG}"]
         ),
         gain.count,
@@ -114,6 +125,11 @@ def _greedy(results: Results) -> Claim:
         lines([f"learned: {_step_size(own, of)}", f"nearer by {nearer.text(2)} decades"]),
         nearer.count,
         share_of([nearer], [nearer.low > 0]),
+        "; ".join(
+            f"from {start:g} it learns {_step_size(learned(results, elsewhere(start)), of)}"
+            for start in OTHERS
+        )
+        + ".",
     )
 
 
@@ -136,8 +152,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
         left, right = canvas.subplots(1, 2)
         for color, horizon in zip(PALETTE, HORIZONS, strict=False):
             losses = [points.point(results, name(horizon, lr)) for lr in STEP_SIZES]
-            label = f"{horizon} step{'s' if horizon > 1 else ''}"
-            points.line(left, STEP_SIZES, losses, color=color, marker="o", label=label)
+            points.line(left, STEP_SIZES, losses, color=color, marker="o", label=_steps(horizon))
             own = points.point(results, name(horizon)).mean
             left.axhline(own, color=color, linestyle=":", linewidth=1)
         left.axhline(math.nan, color="gray", linestyle=":", label="the tower's loss")
@@ -149,6 +164,11 @@ def draw(results: Results, folder: Path) -> list[Path]:
         points.line(right, HORIZONS, logs, color="black", marker="o", label="best constant")
         own = estimate(learned(results).values(), of)
         right.axhline(own.mean, color=PALETTE[3], linestyle="--", label="learned by the tower")
+        for start, style in zip(OTHERS, (":", "-."), strict=True):
+            other = estimate(learned(results, elsewhere(start)).values(), of)
+            right.axhline(
+                other.mean, color=PALETTE[0], linestyle=style, label=f"learned from {start:g}"
+            )
         right.set_xscale("log")
         right.set_xlabel("horizon (steps)")
         right.set_ylabel("log10 of the step size")

@@ -17,6 +17,8 @@ HORIZONS = (1, 10, 100, 1000)
 STEP_SIZES = tuple(float(f"{10 ** (i / 2):.3g}") for i in range(-6, 5))
 # Table 1's, from the warm-up's step size.
 TOWER = "SGD(0.1) / SGD(0.01)"
+# For the longest horizon, from elsewhere too: does it come to the same, or stay where it began?
+OTHERS = {0.01: "SGD(0.01) / SGD(0.01)", 1.0: "SGD(1.0) / SGD(0.01)"}
 
 TIERS = {
     "smoke": Tier(
@@ -32,6 +34,11 @@ def name(horizon: int, lr: float | None = None) -> str:
     return f"{horizon} steps, " + ("learned" if lr is None else f"lr {lr:g}")
 
 
+def elsewhere(start: float) -> str:
+    """The name of the cell of a tower that starts from another step size."""
+    return f"{name(HORIZONS[-1])} from {start:g}"
+
+
 def cells(tier: Tier) -> Iterator[Cell]:
     for horizon in HORIZONS:
         options = {**tier.options, "epoch_steps": horizon}
@@ -40,6 +47,10 @@ def cells(tier: Tier) -> Iterator[Cell]:
             for seed in range(tier.seeds):
                 run = Run("mlp", tier.data, text, seed, tier.epochs, options=options)
                 yield Cell(name(horizon, lr), run)
+    for start, text in OTHERS.items():
+        for seed in range(tier.seeds):
+            run = Run("mlp", tier.data, text, seed, tier.epochs, options=options)
+            yield Cell(elsewhere(start), run)
 
 
 STUDY = Study(

@@ -65,5 +65,5 @@ def test_it_is_drawn(judged, tmp_path):
 
 def test_the_cells():
     cells = STUDY.select("paper")
-    assert len({cell.run.key for cell in cells}) == len(cells) == 4 * (11 + 1) * 5
+    assert len({cell.run.key for cell in cells}) == len(cells) == (4 * (11 + 1) + 2) * 5
     assert (STEP_SIZES[0], STEP_SIZES[-1]) == (1e-3, 1e2)
