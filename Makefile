@@ -10,9 +10,9 @@ STUDIES ?= table1 kappa figure2a figure2b figure3 figure4a figure4b figure4c fig
   sensitivity2019 heights2019 horizon
 BIN := .venv/bin
 
-.PHONY: reproduce train figures verify test test-slow bench bench-compare bench-check bench-record lint
+.PHONY: reproduce train figures verify verdicts test test-slow bench bench-compare bench-check bench-record lint
 
-reproduce: $(if $(TIER),train) figures verify
+reproduce: $(if $(TIER),train) figures verify verdicts
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -29,6 +29,9 @@ figures: .venv/installed
 
 verify: .venv/installed
 	$(BIN)/python -m experiments verify --jobs $(JOBS)
+
+verdicts: .venv/installed
+	$(BIN)/python -m paper_figures --verdicts
 
 test: .venv/installed
 	$(BIN)/python -m pytest

@@ -51,25 +51,38 @@ def main() -> int:
     parser.add_argument("study", nargs="?", choices=list(FIGURES), help="default: all")
     parser.add_argument("--tier", help="default: the fullest that has records")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the records")
+    parser.add_argument("--verdicts", action="store_true", help="only print how many claims hold")
     options = parser.parse_args()
     try:
+        if options.verdicts:
+            print(report.verdicts(_judged(options.results)))
+            return 0
         for name, results in _chosen(options).items():
             FIGURES[name].draw(results, options.results / name)
             print(f"{options.results / name}: {FIGURES[name].caption(results)}")
-        found = {name: look(EXHIBITS[name], options.results) for name in FIGURES}
-        drawn = [(FIGURES[name], results) for name, results in found.items() if results]
-        absent = [name for name, results in found.items() if results is None]
-        for name in absent:
-            print(f"{options.results / name}: not yet run")
-        missing = [(FIGURES[name], nothing(EXHIBITS[name])) for name in absent]
-        print(report.write(drawn, options.results, missing))
+        judged = _judged(options.results)
+        for _, results, _ in judged:
+            if not results.all():
+                print(f"{options.results / results.study.name}: not yet run")
+        print(report.write(judged, options.results))
         if options.results == RESULTS:
-            print(readme.write(load(EXHIBITS["table1"], RESULTS), RESULTS))
+            summary = report.verdicts(judged)
+            print(readme.write(load(EXHIBITS["table1"], RESULTS), summary, RESULTS))
             print(readme.write_performance(RESULTS))
     except ExperimentError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _judged(folder: Path) -> list[report.Judged]:
+    """The claims of every study, on the fullest tier that has records."""
+    return report.judge(
+        [
+            (FIGURES[name], look(EXHIBITS[name], folder) or nothing(EXHIBITS[name]))
+            for name in FIGURES
+        ]
+    )
 
 
 def _chosen(options: argparse.Namespace) -> dict[str, Results]:

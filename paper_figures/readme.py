@@ -30,9 +30,10 @@ CONTENDERS = (
 COMPILED = ("Adam / SGD(1e-05), compiled", "Adam^lr / SGD(1e-05), compiled")
 
 
-def write(results: Results, folder: Path, readme: Path = README) -> Path:
-    """Fill in the README's tables; returns its path."""
+def write(results: Results, summary: str, folder: Path, readme: Path = README) -> Path:
+    """Fill in the README's tables, `summary` of all verdicts among them; returns its path."""
     text = readme.read_text(encoding="utf-8")
+    text = _filled(text, "verdicts", summary)
     text = _filled(text, "table1", table1.rows(results, judge_rows(results)))
     text = _filled(text, "benchmarks", benchmarks(folder / BENCHMARKS))
     readme.write_text(text, encoding="utf-8")

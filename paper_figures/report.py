@@ -11,52 +11,86 @@ from experiments.run import Record
 from experiments.study import Study
 from experiments.timing.record import Timing
 from paper_figures import limitations, points
-from paper_figures.claims import MISSING, TOO_SHORT, Claim, findings
+from paper_figures.claims import (
+    MISSING,
+    NOT,
+    NOT_TESTABLE,
+    PARTLY,
+    REPRODUCED,
+    TOO_SHORT,
+    Claim,
+    findings,
+)
 from paper_figures.results import Results
 from paper_figures.timings import Timings
 
+VERDICTS = (REPRODUCED, PARTLY, NOT, NOT_TESTABLE, TOO_SHORT, MISSING)
 HEAD = ("claim", "paper", "ours [95 % interval]", "n", "tier", "verdict")
 MACHINE = ("processor", "vector_unit", "device", "threads", "python", "torch", "gdtuo")
 
 
-def write(
-    drawn: Sequence[tuple[ModuleType, Results | Timings]],
-    folder: Path,
-    missing: Sequence[tuple[ModuleType, Results | Timings]] = (),
-) -> Path:
-    """Write the report of the studies in `drawn` (each its module here and its results).
+Judged = tuple[ModuleType, Results | Timings, list[Claim]]
 
-    Those in `missing` have no results yet: their claims are in the report all the same.
+
+def judge(found: Sequence[tuple[ModuleType, Results | Timings]]) -> list[Judged]:
+    """All claims about the results in `found`, each with its module here.
+
+    Of those that have no records the claims are there all the same, as `not yet run`.
     """
+    judged = [(module, results, module.claims(results)) for module, results in found]
+    return [
+        (module, results, claims if results.all() else _unknown(claims))
+        for module, results, claims in judged
+    ]
+
+
+def write(judged: Sequence[Judged], folder: Path) -> Path:
+    """Write the report into `folder`; returns its path."""
     path = folder / "REPORT.md"
-    judged = [(module, results, module.claims(results)) for module, results in drawn]
-    unknown = [(module, results, _unknown(module.claims(results))) for module, results in missing]
-    verdicts = Counter(claim.verdict for _, _, claims in judged + unknown for claim in claims)
-    total = sum(verdicts.values())
+    counts = Counter(claim.verdict for _, _, claims in judged for claim in claims)
     parts = [
         "# The paper's claims, checked",
         "Written by `python -m paper_figures` from the records in this folder. Every number is a "
         "mean over seeds, or for run time a median over rounds; n is their number.",
-        f"Of {total} claims: "
-        + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items())
+        f"Of {sum(counts.values())} claims: "
+        + ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
         + ".",
+        verdicts(judged),
     ]
-    for module, results, claims in judged:
-        parts += _section(module, results, claims)
-    for module, results, claims in unknown:
-        command = results.study.command("smoke")
-        parts += [
-            f"## {results.study.title}",
-            f"Not yet run; `{command}` makes a first set of records.",
-            _table(results, claims),
-            "### Rules, written before there are results",
-            module.RULES,
-        ]
-    parts += ["## The paper's limitations", limitations.table([each for _, each in drawn])]
-    parts.append("## Where the numbers come from")
-    parts += [_provenance(results) for _, results in drawn]
+    recorded = [each for each in judged if each[1].all()]
+    for each in recorded:
+        parts += _section(*each)
+    for each in judged:
+        if each not in recorded:
+            parts += _unrecorded(*each)
+    found = [results for _, results, _ in recorded]
+    parts += ["## The paper's limitations", limitations.table(found)]
+    parts += ["## Where the numbers come from", *map(_provenance, found)]
     path.write_text("\n\n".join(parts) + "\n")
     return path
+
+
+def verdicts(judged: Sequence[Judged]) -> str:
+    """How many claims of each study came out how, as a table in Markdown."""
+    counts = [Counter(claim.verdict for claim in claims) for _, _, claims in judged]
+    total = sum(counts, Counter())
+    known = [verdict for verdict in VERDICTS if total[verdict]]
+    rows = [
+        [results.study.title, results.tier, *(str(count[verdict] or "") for verdict in known)]
+        for (_, results, _), count in zip(judged, counts, strict=True)
+    ]
+    rows.append(["**in all**", "", *(f"**{total[verdict]}**" for verdict in known)])
+    return points.table(["claims of", "tier", *known], rows)
+
+
+def _unrecorded(module: ModuleType, results: Results | Timings, claims: list[Claim]) -> list[str]:
+    return [
+        f"## {results.study.title}",
+        f"Not yet run; `{results.study.command('smoke')}` makes a first set of records.",
+        _table(results, claims),
+        "### Rules, written before there are results",
+        module.RULES,
+    ]
 
 
 def _section(module: ModuleType, results: Results | Timings, claims: list[Claim]) -> list[str]:

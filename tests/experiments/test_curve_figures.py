@@ -110,7 +110,7 @@ def test_one_seed_is_short_and_not_missing(judged, study):
 def test_the_report_says_what_length_it_takes(judged, tmp_path):
     judged("figure2b", "small")
     results = load(find("figure2b"), tmp_path)
-    text = report.write([(figure2b, results)], tmp_path).read_text()
+    text = report.write(report.judge([(figure2b, results)]), tmp_path).read_text()
     assert "takes that of tier paper (CIFAR-10, 500 epochs, 3 seeds: for a GPU)" in text
 
 

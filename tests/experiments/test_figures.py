@@ -121,7 +121,7 @@ def test_bytes_depend_on_the_records_alone(made, save, tmp_path):
     folders = [tmp_path / "first", tmp_path / "second"]
     for folder in folders:
         table1.draw(results, folder)
-        report.write([(table1, results)], folder)
+        report.write(report.judge([(table1, results)]), folder)
     names = sorted(path.name for path in folders[0].iterdir())
     assert names == [
         "REPORT.md", "small.md", "small.png", "small.svg", "small_trajectory.png",
@@ -182,7 +182,7 @@ def test_the_table_of_benchmarks(tmp_path):
 @pytest.mark.parametrize("study", FIGURES)
 def test_the_report_has_a_place_for_every_claim_before_anything_has_run(tmp_path, study):
     module, results = FIGURES[study], nothing(EXHIBITS[study])
-    text = report.write([], tmp_path, [(module, results)]).read_text()
+    text = report.write(report.judge([(module, results)]), tmp_path).read_text()
     claims = module.claims(results)
     assert claims
     for claim in claims:
