@@ -48,7 +48,7 @@ def caltech256(root: str | None) -> list[np.ndarray]:
             f"caltech256/256_ObjectCategories"
         ) from error
     images = np.empty((len(found), 3, SIDE, SIDE), np.uint8)
-    labels = np.empty(len(found), np.uint8 if max(found.y) < 256 else np.int16)
+    labels = np.empty(len(found), np.int16)
     for i, (image, label) in enumerate(found):
         images[i], labels[i] = _cropped(image), label
     order = np.random.default_rng(0).permutation(len(found))  # the files come by category

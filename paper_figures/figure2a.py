@@ -4,7 +4,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from experiments.studies.figure2a import MOMENTA, STEP_SIZES, name
+from experiments.studies.figure2a import KINDS, MOMENTA, STEP_SIZES, name
 from paper_figures import curves, points
 from paper_figures.claims import (
     MISSING,
@@ -65,7 +65,6 @@ LOSSES = {
     (1.0, 0.99): (None, 0.64),
 }
 SHOWN = (("train_loss", "train loss", LOSSES), ("test_error", "test error (%)", PAPER))
-KINDS = ("constant", "learned")
 
 
 def claims(results: Results) -> list[Claim]:

@@ -58,7 +58,7 @@ def _enough(results: Results) -> Claim:
 
 
 def _sound(results: Results) -> Claim:
-    of = min(results.planned.values())
+    of = results.fewest
     top = HEIGHTS[-1]
     more = {
         lr: paired(

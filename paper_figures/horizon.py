@@ -50,33 +50,29 @@ BETWEEN = 1.0
 
 
 def best(results: Results, horizon: int) -> dict[int, float]:
-    """log10 of the best step size by seed, of those that have the whole line."""
+    """The best step size by seed, of those that have the whole line."""
     by_lr = {lr: points.errors(results, name(horizon, lr)) for lr in STEP_SIZES}
     seeds = set.intersection(*(set(losses) for losses in by_lr.values()))
-    return {
-        seed: math.log10(min(STEP_SIZES, key=lambda lr: by_lr[lr][seed])) for seed in sorted(seeds)
-    }
+    return {seed: min(STEP_SIZES, key=lambda lr: by_lr[lr][seed]) for seed in sorted(seeds)}
 
 
 def least_loss(results: Results, horizon: int) -> dict[int, float]:
     """The loss that the best step size ends with, by seed."""
-    return {
-        seed: points.errors(results, name(horizon, _nearest(log)))[seed]
-        for seed, log in best(results, horizon).items()
-    }
+    found = best(results, horizon)
+    return {seed: points.errors(results, name(horizon, lr))[seed] for seed, lr in found.items()}
 
 
-def _nearest(log: float) -> float:
-    return min(STEP_SIZES, key=lambda lr: abs(math.log10(lr) - log))
+def logs(step_sizes: dict[int, float]) -> dict[int, float]:
+    """Their decimal logarithms, by seed; one below 0 has none."""
+    return {seed: math.log10(lr) for seed, lr in step_sizes.items() if lr > 0}
 
 
 def learned(results: Results, cell: str = name(LONG)) -> dict[int, float]:
-    """log10 of the step size that a tower learns, by seed; one that ends below 0 has none."""
-    medians = {
+    """The step size that a tower learns, by seed."""
+    return {
         record.run.seed: float(np.median(record.lr_last_epoch[len(record.lr_last_epoch) // 2 :]))
         for record in results.ok(cell)
     }
-    return {seed: math.log10(lr) for seed, lr in medians.items() if lr > 0}
 
 
 def claims(results: Results) -> list[Claim]:
@@ -85,13 +81,9 @@ def claims(results: Results) -> list[Claim]:
     return [standing(claim, results) for claim in found]
 
 
-def _planned(results: Results) -> int:
-    return min(results.planned.values())
-
-
 def _step_size(values: dict[int, float], of: int) -> str:
-    """The mean of logarithms, as a step size with its interval."""
-    e = estimate(values.values(), of)
+    """The mean by logarithms, with its interval."""
+    e = estimate(logs(values).values(), of)
     return Estimate(*(10**x for x in (e.mean, e.low, e.high)), e.n, of).text(3)
 
 
@@ -101,13 +93,13 @@ def _steps(horizon: int) -> str:
 
 def _short(results: Results) -> Claim:
     found = {horizon: best(results, horizon) for horizon in HORIZONS}
-    of = _planned(results)
-    gain = paired(found[LONG], found[SHORT], of)
+    of = results.fewest
+    gain = paired(logs(found[LONG]), logs(found[SHORT]), of)
     return Claim(
         f"The best step size for {SHORT} step is smaller than for {LONG}",
         OWN,
         lines(
-            [f"{_steps(h)}: {_step_size(logs, of)}" for h, logs in found.items()]
+            [f"{_steps(h)}: {_step_size(lrs, of)}" for h, lrs in found.items()]
             + [f"{gain.text(2)} decades from {SHORT} to {LONG}"]
         ),
         gain.count,
@@ -116,8 +108,8 @@ def _short(results: Results) -> Claim:
 
 
 def _greedy(results: Results) -> Claim:
-    of = _planned(results)
-    drift = estimate(learned(results, elsewhere(BETWEEN)).values(), of)
+    of = results.fewest
+    drift = estimate(logs(learned(results, elsewhere(BETWEEN))).values(), of)
     ends = {0.1: learned(results)} | {lr: learned(results, elsewhere(lr)) for lr in OTHERS}
     return Claim(
         f"The learned step size is greedy: from {BETWEEN:g}, between the best for {SHORT} step and "
@@ -137,7 +129,7 @@ def _greedy(results: Results) -> Claim:
 
 
 def _cost(results: Results) -> Claim:
-    more = paired(points.errors(results, name(LONG)), least_loss(results, LONG), _planned(results))
+    more = paired(points.errors(results, name(LONG)), least_loss(results, LONG), results.fewest)
     return Claim(
         f"After {LONG} steps the tower's loss is above that of the best constant step size",
         OWN,
@@ -162,13 +154,13 @@ def draw(results: Results, folder: Path) -> list[Path]:
         left.set_xscale("log")
         left.set_xlabel("constant step size")
         left.set_ylabel("test loss")
-        of = _planned(results)
-        logs = [estimate(best(results, h).values(), of) for h in HORIZONS]
-        points.line(right, HORIZONS, logs, color="black", marker="o", label="best constant")
-        own = estimate(learned(results).values(), of)
+        of = results.fewest
+        found = [estimate(logs(best(results, h)).values(), of) for h in HORIZONS]
+        points.line(right, HORIZONS, found, color="black", marker="o", label="best constant")
+        own = estimate(logs(learned(results)).values(), of)
         right.axhline(own.mean, color=PALETTE[3], linestyle="--", label="learned by the tower")
         for start, style in zip(OTHERS, (":", "-."), strict=True):
-            other = estimate(learned(results, elsewhere(start)).values(), of)
+            other = estimate(logs(learned(results, elsewhere(start))).values(), of)
             right.axhline(
                 other.mean, color=PALETTE[0], linestyle=style, label=f"learned from {start:g}"
             )
@@ -185,7 +177,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
 
 
 def _table(results: Results) -> str:
-    of = _planned(results)
+    of = results.fewest
     body = [
         [str(h), _step_size(best(results, h), of),
          estimate(least_loss(results, h).values(), of).text(3),

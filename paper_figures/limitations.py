@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from experiments.studies.tower_sweeps import name
 from paper_figures import points
 from paper_figures.results import Results
 from paper_figures.timings import Timings
@@ -40,12 +41,11 @@ def table(found: Sequence[Results | Timings]) -> str:
 def _too_high(results: Results) -> str:
     """How the runs from the greatest step size of a sweep ended."""
     lr = results.study.step_sizes[-1]
-    cells = [name for name in results.records if name.endswith(f"lr {lr:g}")]
-    runs = [record for name in cells for record in results.records[name].values()]
-    lost = sum(record.status == "diverged" for record in runs)
-    ends = [e for name in cells for e in points.errors(results, name).values()]
+    cells = [name(height, lr) for height in results.study.heights]
+    lost = sum(points.diverged(results, cell) for cell in cells)
+    ends = [error for cell in cells for error in points.errors(results, cell).values()]
     failed = sum(error > results.study.fails for error in ends)
     return (
-        f"{results.study.name}, tier {results.tier}, from {lr:g}: {lost} of {len(runs)} runs "
+        f"{results.study.name}, tier {results.tier}, from {lr:g}: {lost} of {len(ends)} runs "
         f"diverged, {failed} ended above {results.study.fails:g}{results.study.unit}"
     )

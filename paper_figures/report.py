@@ -60,9 +60,8 @@ def write(judged: Sequence[Judged], folder: Path) -> Path:
     recorded = [each for each in judged if each[1].all()]
     for each in recorded:
         parts += _section(*each)
-    for each in judged:
-        if each not in recorded:
-            parts += _unrecorded(*each)
+    for each in (each for each in judged if not each[1].all()):
+        parts += _unrecorded(*each)
     found = [results for _, results, _ in recorded]
     parts += ["## The paper's limitations", limitations.table(found)]
     parts += ["## Where the numbers come from", *map(_provenance, found)]

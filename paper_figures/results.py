@@ -31,6 +31,11 @@ class Results:
     def data(self) -> str:
         return self.study.tier(self.tier).data
 
+    @property
+    def fewest(self) -> int:
+        """The runs that each cell is to have, or more."""
+        return min(self.planned.values())
+
     def ok(self, name: str) -> list[Record]:
         """The records of the cell's runs that came to an end, by seed."""
         return [record for _, record in sorted(self.records[name].items()) if record.final]

@@ -122,13 +122,13 @@ def _starts(results: Results) -> Claim:
 
 
 def _start(results: Results, height: int) -> Estimate:
-    return estimate(starts(results, height).values(), min(results.planned.values()))
+    return estimate(starts(results, height).values(), results.fewest)
 
 
 def _gain(results: Results, level: int) -> Estimate:
     """By how many decades `level` moves the start down."""
     below, here = starts(results, level - 1), starts(results, level)
-    return paired(below, here, min(results.planned.values()))
+    return paired(below, here, results.fewest)
 
 
 def _levels(results: Results) -> Claim:

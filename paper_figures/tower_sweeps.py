@@ -79,7 +79,7 @@ def _at(results: Results, lr: float, paper: Lines) -> list[str]:
 
 
 def _summary(results: Results, paper: Lines) -> list[list[str]]:
-    of = min(results.planned.values())
+    of = results.fewest
     ours = [estimate(widths(results, h).values(), of).text(1) for h in results.study.heights]
     printed = [paper_width(results, paper[h]) for h in results.study.heights]
     means = [
@@ -137,7 +137,7 @@ def _finish(axes: Axes, study: TowerSweep) -> None:
 
 
 def _draw_widths(axes: Axes, results: Results, paper: Lines) -> None:
-    of = min(results.planned.values())
+    of = results.fewest
     for height in results.study.heights:
         color, marker = PALETTE[height], MARKERS[height]
         found = list(widths(results, height).values())

@@ -113,10 +113,6 @@ def _whole_lines(results: Results, height: int) -> dict[int, Line]:
     return {s: {lr: by_seed[s] for lr, by_seed in by_lr.items()} for s in sorted(seeds)}
 
 
-def _planned(results: Results) -> int:
-    return min(results.planned.values())
-
-
 def _line(results: Results, height: int, paper: Line) -> Claim:
     unit = results.study.unit
     ours = {lr: point(results, height, lr) for lr in paper}
@@ -150,7 +146,7 @@ def _small(results: Results, paper: Lines) -> Claim:
         h: {s: mean(line[lr] for lr in small) for s, line in _whole_lines(results, h).items()}
         for h in results.study.heights
     }
-    of = _planned(results)
+    of = results.fewest
     gains = [paired(means[h - 1], means[h], of) for h in results.study.heights[1:]]
     printed = {h: [line[lr] for lr in small if lr in line] for h, line in paper.items()}
     lacking = [
@@ -178,7 +174,7 @@ def _small(results: Results, paper: Lines) -> Claim:
 
 
 def _wider(results: Results, paper: Lines) -> Claim:
-    of = _planned(results)
+    of = results.fewest
     found = {h: widths(results, h) for h in results.study.heights}
     gains = [paired(found[h], found[h - 1], of) for h in results.study.heights[1:]]
     printed = [int(w) for w in (paper_width(results, line) for line in paper.values()) if w != "-"]

@@ -1,6 +1,7 @@
 """A ResNet-152 that knows ImageNet, fine-tuned on Caltech-256 (section 3.4, Fig. 4e)."""
 
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -11,6 +12,10 @@ from experiments.tasks.images import ImageTask
 from experiments.vision import torchvision
 
 WEIGHTS = "IMAGENET1K_V1"  # those there were in 2022
+
+
+def _models() -> ModuleType:
+    return torchvision("the task resnet152").models
 
 
 class ResNet152(ImageTask):
@@ -31,11 +36,11 @@ class ResNet152(ImageTask):
 
     @classmethod
     def require(cls) -> None:
-        torchvision("the task resnet152")
+        _models()
 
     def network(self, chosen: Mapping[str, Any]) -> nn.Module:
         name = chosen["network"]
-        models = torchvision("the task resnet152").models
+        models = _models()
         try:
             model = models.get_model(name, weights=WEIGHTS if chosen["pretrained"] else None)
         except (OSError, RuntimeError) as error:  # no network; a file with a wrong checksum
@@ -51,8 +56,7 @@ class ResNet152(ImageTask):
     def statistics(self, chosen: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         if not chosen["pretrained"]:
             return super().statistics(chosen)
-        models = torchvision("the task resnet152").models
-        preset = models.get_model_weights(chosen["network"])[WEIGHTS].transforms()
+        preset = _models().get_model_weights(chosen["network"])[WEIGHTS].transforms()
         # Theirs are of colours in [0, 1], and the images are bytes.
         device = self.data.train_inputs.device
         mean, deviation = (
