@@ -103,7 +103,7 @@ def _section(module: ModuleType, results: Results | Timings, claims: list[Claim]
         *([_needed(results.study)] if short else []),
         f"![{results.study.title}]({folder}/{results.tier}.svg)",
         *(["### Findings", remarks] if remarks else []),
-        "### Rules, written before these results were seen",
+        "### Rules, written before these results were seen unless one says otherwise",
         module.RULES,
     ]
 
