@@ -192,6 +192,7 @@ def _table(results: Results) -> str:
         "Means over the seeds with their 95 % bootstrap intervals.",
         findings(claims(results)),
         f"![Losses by step size and the best by horizon]({results.tier}.svg)",
-        f"The rules of the verdicts, written before these results were seen except where one says so:\n\n{RULES}",
+        "The rules of the verdicts, written before these results were seen except where one says "
+        f"so:\n\n{RULES}",
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
