@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from experiments import data as datasets
 from experiments.tasks import networks
-from experiments.tasks.task import Figures, Task
+from experiments.tasks.task import Figures, Task, mixed_precision
 
 # torch-rnn's shares of the text: first the training set, then the validation set, then the test
 # set. Nothing is chosen by validation here, so the middle of the text is not used.
@@ -27,17 +27,21 @@ class CharRnn(Task):
         sequence: characters of a stream in a step; torch-rnn's 50.
         hidden: units in each of the two layers; the paper's 128.
         epoch_steps: steps from one look at the test set to the next; that is what an epoch is here.
+        autocast: "bfloat16" computes the network in mixed precision.
     """
 
     version = 1
     metric = "test_perplexity"
-    options = {"batch": 50, "sequence": 50, "hidden": 128, "epoch_steps": 500}  # noqa: RUF012
+    options = {  # noqa: RUF012
+        "batch": 50, "sequence": 50, "hidden": 128, "epoch_steps": 500, "autocast": "none",
+    }  # fmt: skip
     clip = 5.0  # torch-rnn's
 
     def __init__(self, data: str, seed: int, device: str, **options: Any) -> None:
         chosen = {**self.options, **self.chosen(options)}
         self.sequence, self.steps = chosen["sequence"], chosen["epoch_steps"]
         self.batch = chosen["batch"]
+        self.mixed = mixed_precision(device, chosen["autocast"])
         self.data = datasets.load(data, device)
         self.fingerprint = self.data.fingerprint
         text = self.data.characters
@@ -63,7 +67,7 @@ class CharRnn(Task):
             self.position, self.carried = 0, None
         here = slice(self.position, self.position + self.sequence)
         self.position += self.sequence
-        outputs, state = self.model.carried(self.inputs[:, here], self.carried)
+        outputs, state = self._outputs(self.inputs[:, here], self.carried)
         self.carried = tuple(part.detach() for part in state)
         return nn.functional.cross_entropy(outputs, self.targets[:, here].flatten())
 
@@ -71,11 +75,18 @@ class CharRnn(Task):
     def evaluate(self) -> Figures:
         total, carried = 0.0, None
         for inputs, targets in zip(*(x.split(EVALUATED, dim=1) for x in self.tested), strict=True):
-            outputs, carried = self.model.carried(inputs, carried)
+            outputs, carried = self._outputs(inputs, carried)
             loss = nn.functional.cross_entropy(outputs, targets.flatten(), reduction="sum")
             total += loss.double().item()
         mean = torch.tensor(total / self.tested[0].numel(), dtype=torch.float64)
         return {"test_perplexity": mean.exp().item()}
+
+    def _outputs(
+        self, inputs: Tensor, carried: networks.Carried
+    ) -> tuple[Tensor, networks.Carried]:
+        with self.mixed():
+            outputs, carried = self.model.carried(inputs, carried)
+        return outputs.float(), carried
 
     def state(self) -> dict[str, Any]:
         return {"position": self.position, "carried": self.carried}

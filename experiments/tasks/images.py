@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments import data as datasets
-from experiments.tasks.task import Figures, Task
+from experiments.tasks.task import Figures, Task, mixed_precision
 
 
 class ImageTask(Task):
@@ -30,8 +30,7 @@ class ImageTask(Task):
     def __init__(self, data: str, seed: int, device: str, **options: Any) -> None:
         chosen = {**self.options, **self.chosen(options)}
         self.size = chosen["batch"]
-        self.kind = torch.device(device).type
-        self.autocast = chosen["autocast"] == "bfloat16"
+        self.mixed = mixed_precision(device, chosen["autocast"])
         self.layout = torch.channels_last if chosen["channels_last"] else torch.contiguous_format
         self.data = datasets.load(data, device)
         self.fingerprint, self.note = self.data.fingerprint, self.data.note
@@ -89,7 +88,7 @@ class ImageTask(Task):
 
     def _outputs(self, images: Tensor) -> Tensor:
         images = images.contiguous(memory_format=self.layout)
-        with torch.autocast(self.kind, torch.bfloat16, enabled=self.autocast):
+        with self.mixed():
             return self.model(images).float()
 
     def _normalised(self, images: Tensor) -> Tensor:

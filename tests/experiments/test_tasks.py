@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.utils import parameters_to_vector
 
-from experiments import data, tasks
+from experiments import ExperimentError, data, tasks
 from experiments.run import Run, execute
 from experiments.tasks.char_rnn import CharRnn
 from experiments.tasks.images import _statistics
@@ -107,15 +107,29 @@ def test_channels_are_normalised_by_the_training_set():
     assert (deviation - 1).abs().max() < 1e-5
 
 
-def test_bfloat16_and_channels_last_change_little():
-    plain = made("resnet20")
-    fast = ResNet20("digits", 0, "cpu", width=4, autocast="bfloat16", channels_last=True)
+FAST = {
+    "resnet20": {"autocast": "bfloat16", "channels_last": True},
+    "char_rnn": {"autocast": "bfloat16"},
+}
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_mixed_precision_changes_little(name):
+    dataset, options = SMALL[name]
+    plain = made(name)
+    fast = tasks.find(name)(dataset, 0, "cpu", **options, **FAST[name])
     for task in (plain, fast):
         task.begin()
     losses = plain.loss(0), fast.loss(0)
     assert losses[1].dtype == torch.float32
     assert losses[0] != losses[1]
     torch.testing.assert_close(*losses, rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_another_precision_is_refused(name):
+    with pytest.raises(ExperimentError, match="'float16'; expected 'none' or 'bfloat16'"):
+        tasks.find(name)(SMALL[name][0], 0, "cpu", autocast="float16")
 
 
 def test_streams_go_on_where_they_were():
