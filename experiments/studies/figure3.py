@@ -12,8 +12,8 @@ from experiments.study import Cell, Study, Tier
 
 STEP_SIZES = (1e-4, 2e-3, 1e-2)
 KINDS = ("learned", "constant")
-# On a processor half the time of full precision; after 1,000 steps the losses and perplexities of the
-# two agree to a fifth of a percent.
+# On a processor half the time of full precision; after 1,000 steps the losses and perplexities of
+# the two agree to a fifth of a percent.
 FAST = {"autocast": "bfloat16"}
 TINY = {"batch": 8, "sequence": 16, "hidden": 16, "epoch_steps": 20}
 
