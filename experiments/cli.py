@@ -184,18 +184,15 @@ def _plot(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     chosen = [find(options.study)] if options.study else _recorded(options.results, options.tier)
     with processes(options.jobs) as executor:
-        agree = [
-            verify.verify(
-                study,
-                executor,
-                tier=options.tier,
-                sample=options.sample,
-                seed=options.seed,
-                results=options.results,
-            )
-            for study in chosen
-        ]
-    return 0 if all(agree) else 1
+        agree = verify.verify(
+            chosen,
+            executor,
+            tier=options.tier,
+            sample=options.sample,
+            seed=options.seed,
+            results=options.results,
+        )
+    return 0 if agree else 1
 
 
 def _recorded(results: Path, tier: str | None) -> list[Study]:

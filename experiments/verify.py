@@ -1,18 +1,22 @@
 """Train a few recorded runs again and compare.
 
-Each is trained alone. The rule: where the record is that of a run alone, on the same kind of
-machine with the same torch, device and threads (`experiments.provenance.BITS`), everything must be
-equal to the bit. Elsewhere, and where the run was a member of an ensemble, which agrees with one
-alone to rounding only, the status must be equal, and the metric must lie within the 99 % prediction
-interval (Student's t) of the recorded seeds of its cell, which is never taken to be narrower than
-half a point of error either way, or two percent of a perplexity.
+Each is trained alone; of one that takes long only as many of its first epochs as fit in `SECONDS`,
+at least one, and the beginnings of its curves are compared. The rule: where the record is that of a
+run alone, on the same kind of machine with the same torch, device and threads
+(`experiments.provenance.BITS`), everything must be equal to the bit. Elsewhere, and where the run
+was a member of an ensemble, which agrees with one alone to rounding only, the status must be equal,
+and the metric must lie within the 99 % prediction interval (Student's t) of the recorded seeds of
+its cell at that epoch, which is never taken to be narrower than half a point of error either way,
+or two percent of a perplexity.
 """
 
+import dataclasses
 import math
 import os
 import random
 import statistics
-from concurrent.futures import Executor
+from collections.abc import Sequence
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +24,19 @@ from scipy import stats
 
 from experiments import ExperimentError, data, store, tasks
 from experiments.provenance import BITS
-from experiments.run import Record, execute
+from experiments.run import Record, Run, execute
 from experiments.study import RESULTS, Cell, Study
+from experiments.train import last
 
 # By metric: the least that is allowed, as it is and as a share of the mean.
 NARROWEST = {"test_error": (0.5, 0.0), "test_perplexity": (0.0, 0.02)}
 SECONDS = 20.0  # of recorded training for each study: what one waits for
-REPEATED = ("status", "started", "curves", "final", "lr_last_epoch", "steps")
+BEGINNING = ("status", "started", "curves", "final")
+REPEATED = (*BEGINNING, "lr_last_epoch", "steps")
 
 
 def verify(
-    study: Study,
+    studies: Sequence[Study],
     executor: Executor,
     *,
     tier: str | None = None,
@@ -38,10 +44,10 @@ def verify(
     seed: int = 0,
     results: Path = RESULTS,
 ) -> bool:
-    """Print how a sample of the study's cheaper runs compares; whether all agree.
+    """Print how a sample of each study's cheaper runs compares; whether all agree.
 
     Args:
-        study: whose records.
+        studies: whose records.
         executor: where to train.
         tier: the tier; None takes the fullest that has records and whose data are to be had.
         sample: how many runs; one of them is a rerun, from the recorded values of its parent.
@@ -51,39 +57,103 @@ def verify(
     Raises:
         ExperimentError: there is nothing to compare with.
     """
-    tier = tier or _fullest(study, results)
+    begun = [_begin(study, executor, tier, sample, seed, results) for study in studies]
+    under_way = [each for each in begun if each is not None]
+    if not under_way:
+        raise ExperimentError("nothing was compared: every tier with records was left out")
+    return all([_finish(*each) for each in under_way])
+
+
+_Check = tuple[Cell, Run, Future[Record]]
+
+
+def _begin(
+    study: Study, executor: Executor, tier: str | None, sample: int, seed: int, results: Path
+) -> tuple[str, list[_Check], list[Cell], dict[str, Record]] | None:
+    """What is trained, as said in a line; with what; and what it is compared with. None: nothing
+    of this study can be trained here."""
+    tier = _fullest(study, [tier] if tier else list(study.tiers), results)
+    if tier is None:
+        return None
     path = study.path(tier, results)
     records = store.read(path)
     cells = study.select(tier)
     chosen = _choose(cells, records, sample, seed)
     if not chosen:
-        raise ExperimentError(f"nothing was compared: {path} has no records of {study.name}")
-    data.load(study.tier(tier).data)
-    print(f"Training {len(chosen)} runs of {study.name}, tier {tier}, again.")
-    found = [executor.submit(execute, c.run, records.get(c.run.parent or "")) for c in chosen]
-    faults = [
-        _check(cell, future.result(), records, cells)
-        for cell, future in zip(chosen, found, strict=True)
-    ]
+        raise ExperimentError(f"nothing was compared: {path} has no results of {study.name}")
+    checks = []
+    for cell in chosen:
+        run = beginning(records[cell.run.key])
+        parent = records.get(run.parent or "")
+        checks.append((cell, run, executor.submit(execute, run, parent)))
+    where = f"{study.name}, tier {tier}, on {study.tier(tier).data}"
+    title = f"Training {len(chosen)} runs again of {where}."
+    return title, checks, cells, records
+
+
+def _finish(
+    title: str, checks: list[_Check], cells: list[Cell], records: dict[str, Record]
+) -> bool:
+    print(title)
+    faults = [_check(cell, run, each.result(), records, cells) for cell, run, each in checks]
     bad = sum(faults)
     print(f"{len(faults) - bad} of {len(faults)} agree." if bad else f"All {len(faults)} agree.")
     return not bad
 
 
-def _fullest(study: Study, results: Path) -> str:
-    for name, tier in reversed(study.tiers.items()):
-        if not store.read(study.path(name, results)):
-            continue
+def beginning(record: Record) -> Run:
+    """The run of `record`, or as many of its first epochs as took no longer than `SECONDS`."""
+    seen = len(record.curves.get("train_loss", ()))
+    if record.seconds <= SECONDS or seen < 2:
+        return record.run
+    return dataclasses.replace(record.run, epochs=max(1, int(seen * SECONDS / record.seconds)))
+
+
+def cut(record: Record, epochs: int) -> Record:
+    """What `record` would be had its run been one of `epochs` epochs, in the fields `BEGINNING`."""
+    run = dataclasses.replace(record.run, epochs=epochs)
+    if len(record.curves.get("train_loss", ())) <= epochs:  # it diverged before, or is as long
+        return dataclasses.replace(record, run=run)
+    curves = _first(record.curves, epochs)
+    return dataclasses.replace(
+        record, run=run, status="ok", message="", curves=curves, final=last(curves)
+    )
+
+
+def _first(curves: Any, epochs: int) -> Any:
+    """The first `epochs` values of each of the curves, however deep they are."""
+    if isinstance(curves, dict):
+        return {name: _first(curve, epochs) for name, curve in curves.items()}
+    if curves and isinstance(curves[0], dict):
+        return [_first(level, epochs) for level in curves]
+    return curves[:epochs]
+
+
+def _fullest(study: Study, tiers: list[str], results: Path) -> str | None:
+    """The fullest of `tiers` that has records and what it takes to train them."""
+    recorded = [name for name in tiers if store.read(study.path(name, results))]
+    if not recorded:
+        raise ExperimentError(
+            f"nothing was compared: {study.name}, tier {' or '.join(tiers)}, has no records in "
+            f"{results}"
+        )
+    for name in reversed(recorded):
+        lacking = f"{study.name}, tier {name}, is left out"
         try:
-            data.load(tier.data)
+            tasks.find(study.select(name)[0].run.task).require()
+        except ExperimentError as error:
+            print(f"{lacking}: {error}")
+            continue
+        dataset = study.tier(name).data
+        try:
+            data.load(dataset)
         except ExperimentError as error:
             if "GDTUO_DATA" in os.environ:
                 raise
-            print(f"Tier {name} is left out, for want of {tier.data}: {error}")
+            print(f"{lacking}, for want of {dataset}: {error}")
             continue
-        print(f"Data set: {tier.data}.")
         return name
-    raise ExperimentError(f"nothing was compared: no tier of {study.name} has records in {results}")
+    return None
 
 
 def _choose(cells: list[Cell], records: dict[str, Record], sample: int, seed: int) -> list[Cell]:
@@ -104,13 +174,18 @@ def _choose(cells: list[Cell], records: dict[str, Record], sample: int, seed: in
     return chosen
 
 
-def _check(cell: Cell, found: Record, records: dict[str, Record], cells: list[Cell]) -> bool:
+def _check(
+    cell: Cell, run: Run, found: Record, records: dict[str, Record], cells: list[Cell]
+) -> bool:
     """Print one comparison; whether it found a fault."""
-    recorded = records[cell.run.key]
     seeds = [records[c.run.key] for c in cells if c.name == cell.name and c.run.key in records]
-    fault = difference(found, recorded, seeds)
+    seeds = [cut(record, run.epochs) for record in seeds]
+    recorded = cut(records[cell.run.key], run.epochs)
+    whole = run == cell.run
+    fault = difference(found, recorded, seeds, REPEATED if whole else BEGINNING)
     manner = "to the bit" if same_bits(found, recorded) else "within the spread of the seeds"
-    print(f"  {cell.name}, seed {cell.run.seed}: {fault or f'equal {manner}'}", flush=True)
+    part = "" if whole else f", {run.epochs} of {cell.run.epochs} epochs"
+    print(f"  {cell.name}, seed {run.seed}{part}: {fault or f'equal {manner}'}", flush=True)
     return fault is not None
 
 
@@ -120,13 +195,19 @@ def same_bits(a: Record, b: Record) -> bool:
     return alone and all(a.provenance[name] == b.provenance[name] for name in BITS)
 
 
-def difference(found: Record, recorded: Record, seeds: list[Record]) -> str | None:
+def difference(
+    found: Record,
+    recorded: Record,
+    seeds: list[Record],
+    repeated: Sequence[str] = REPEATED,
+) -> str | None:
     """What is wrong with `found`, by the rule of this module; None if nothing is.
 
     Args:
         found: a run's record, just made.
         recorded: the record it is compared with.
         seeds: the records of all seeds of the same cell.
+        repeated: the fields that are equal where everything is equal to the bit.
     """
     if recorded.run != found.run:
         return f"the record is that of another run, {recorded.run}"
@@ -136,7 +217,7 @@ def difference(found: Record, recorded: Record, seeds: list[Record]) -> str | No
         return f"{found.status} ({found.message}), recorded {recorded.status}"
     if same_bits(found, recorded):
         unequal = [
-            name for name in REPEATED if not _covers(getattr(found, name), getattr(recorded, name))
+            name for name in repeated if not _covers(getattr(found, name), getattr(recorded, name))
         ]
         return f"not equal to the bit: {', '.join(unequal)}" if unequal else None
     if found.final is None:

@@ -1,7 +1,8 @@
 """Made-up records, so that most tests train nothing."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,13 @@ def make_record() -> Callable[..., Record]:
 @pytest.fixture
 def run() -> Run:
     return Run("mlp", "digits", "SGD / SGD", seed=0, epochs=1)
+
+
+@pytest.fixture
+def executor() -> Iterator[Executor]:
+    """A worker in this process."""
+    with ThreadPoolExecutor(1) as executor:
+        yield executor
 
 
 @pytest.fixture

@@ -94,8 +94,8 @@ def test_verify_is_of_all_studies_that_have_records(in_this_process, tmp_path, c
     assert main(["verify", "--sample", "1", *results]) == 0
     out = capsys.readouterr().out
     # Both were trained as an ensemble of two.
-    assert "Training 1 runs of table1" in out
-    assert "Training 1 runs of figure4b" in out
+    assert "Training 1 runs again of table1" in out
+    assert "Training 1 runs again of figure4b" in out
     assert out.count("equal within the spread of the seeds") == 2
 
 

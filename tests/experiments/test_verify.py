@@ -1,13 +1,13 @@
 import dataclasses
 import json
-from concurrent.futures import ThreadPoolExecutor
+import sys
 
 import pytest
 
-from experiments import ExperimentError
+from experiments import ExperimentError, store
 from experiments.studies import find
 from experiments.sweep import sweep
-from experiments.verify import _choose, difference, verify
+from experiments.verify import _choose, beginning, cut, difference, verify
 
 STUDY = find("table1")
 
@@ -69,17 +69,29 @@ def test_a_sample_is_the_seeds_and_has_a_rerun(make_record):
     assert any(cell.run.parent is None for cell in chosen)
 
 
-@pytest.fixture
-def executor():
-    with ThreadPoolExecutor(1) as executor:
-        yield executor
-
-
 def test_a_comparison_of_nothing_is_an_error(executor, tmp_path):
     with pytest.raises(ExperimentError, match="nothing was compared"):
-        verify(STUDY, executor, results=tmp_path)
+        verify([STUDY], executor, results=tmp_path)
     with pytest.raises(ExperimentError, match="nothing was compared"):
-        verify(STUDY, executor, tier="smoke", results=tmp_path)
+        verify([STUDY], executor, tier="smoke", results=tmp_path)
+
+
+def test_what_can_not_be_trained_here_is_left_out(
+    executor, make_record, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.delenv("GDTUO_DATA", raising=False)
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    other, lacking = find("figure3"), find("figure4e")
+    with store.Writer(lacking.path("smoke", tmp_path)) as writer:
+        writer.append(make_record(lacking.select("smoke")[0].run))
+    with pytest.raises(ExperimentError, match="every tier with records was left out"):
+        verify([lacking], executor, results=tmp_path)
+    out = capsys.readouterr().out
+    assert "figure4e, tier smoke, is left out: the task resnet152 needs torchvision" in out
+    runs = [cell.run for cell in other.select("smoke", seeds=1)][:1]
+    sweep(runs, other.path("smoke", tmp_path), executor)
+    assert verify([lacking, other], executor, results=tmp_path)
+    assert "1 runs again of figure3, tier smoke, on sonnets" in capsys.readouterr().out
 
 
 def test_a_record_that_was_tampered_with_is_caught(executor, tmp_path, capsys, monkeypatch):
@@ -88,15 +100,47 @@ def test_a_record_that_was_tampered_with_is_caught(executor, tmp_path, capsys, m
     cells = STUDY.select("smoke", "Adam / SGD*", seeds=1)
     sweep([cell.run for cell in cells], path, executor)
     check = {"sample": 2, "results": tmp_path}
-    assert verify(STUDY, executor, **check)
+    assert verify([STUDY], executor, **check)
     assert "All 2 agree" in capsys.readouterr().out
     first, second = map(json.loads, path.read_text().splitlines())
     first["final"]["test_error"] += 0.2
     path.write_text(f"{json.dumps(first)}\n{json.dumps(second)}\n")
-    assert not verify(STUDY, executor, **check)
+    assert not verify([STUDY], executor, **check)
     out = capsys.readouterr().out
     assert "Adam / SGD(1e-05), seed 0: not equal to the bit: final" in out
     assert "1 of 2 agree" in out
+
+
+def test_of_a_long_run_the_beginning_is_compared(executor, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("GDTUO_DATA", raising=False)
+    path = STUDY.path("smoke", tmp_path)
+    [cell] = STUDY.select("smoke", "Adam / SGD(1e-05)", seeds=1)
+    sweep([cell.run], path, executor)
+    record = json.loads(path.read_text())
+    assert cell.run.epochs == 5
+
+    def agrees(**change):
+        path.write_text(json.dumps(record | {"seconds": 50.0} | change) + "\n")
+        return verify([STUDY], executor, sample=1, results=tmp_path)
+
+    assert agrees()
+    assert "seed 0, 2 of 5 epochs: equal to the bit" in capsys.readouterr().out
+    late, early = (json.loads(json.dumps(record["curves"])) for _ in range(2))
+    late["test_error"][2] += 0.2
+    assert agrees(curves=late)
+    early["hyperparameters"][0]["lr"][1] += 1e-9
+    assert not agrees(curves=early)
+    assert "not equal to the bit: curves" in capsys.readouterr().out
+    # One that lost its way later had not done so by then.
+    assert agrees(status="diverged", final=None, message="in epoch 4")
+
+
+def test_the_beginning_of_a_run_that_diverged_before_is_the_whole(make_record, run):
+    record = make_record(run)
+    short = dataclasses.replace(record, status="diverged", final=None)
+    assert cut(short, len(record.curves["train_loss"])).status == "diverged"
+    assert cut(dataclasses.replace(short, curves={}), 3).final is None
+    assert beginning(dataclasses.replace(short, curves={}, seconds=1e6)) == run
 
 
 def test_a_member_of_an_ensemble_is_compared_as_on_another_machine(seeds):
