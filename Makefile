@@ -34,7 +34,7 @@ verdicts: .venv/installed
 	$(BIN)/python -m paper_figures --verdicts
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -m slow

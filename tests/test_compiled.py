@@ -25,6 +25,7 @@ STEPS = 5
 def _afresh(monkeypatch):
     """The weights, of 48 and 24 elements, are read where they are; the biases are joined."""
     monkeypatch.setattr(gdtuo.compiled, "ALONE", 20)
+    gdtuo.compiled._graph.cache_clear()
     torch.compiler.reset()
     yield
     gdtuo.compiled._graph.cache_clear()
