@@ -29,6 +29,7 @@ def rules(study: TowerSweep, guess: str) -> str:
     small = study.small
     words = NUMBERS[len(small)]
     apart = "a decade" if study.spacing == 1 else f"{NUMBERS[study.spacing]} decades"
+    shortened = any(tier.shortened for tier in study.tiers.values())
     return f"""\
 - The paper prints no numbers for this figure; its values are read off it. A point agrees if our
   mean is within 1{UNITS[study.unit]} of the paper's, or within a quarter of it. \
@@ -37,7 +38,9 @@ A line is `reproduced` if four
 - A run that diverged counts with {guess}.
 - Too small a step size is one from {_short(small[0])} to {_short(small[-1])}. \
 A level more helps there if the 95 % bootstrap
-  interval of what it takes off the mean error over these {words}, paired by seed, lies above 0.
+  interval of what it takes off the mean error over these {words}, paired by seed, lies above 0.{
+        SHORTENED if shortened else ""
+    }
 - The width at a height is the number of step sizes, tried {apart} apart, that end within 10 % of
   the least error at that height; each stands for {apart}. A level more widens the set if the 95 %
   interval of the difference of the widths, paired by seed, lies above 0.
@@ -51,6 +54,9 @@ def _short(lr: float) -> str:
     return f"1e{round(math.log10(lr))}"
 
 
+SHORTENED = """
+  In a shortened tier it is over those that have several seeds. If every level helps even so, the
+  claim is `reproduced`; if not, it is `not testable at this length`, as all others are there."""
 NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
 UNITS = {" %": " point", "": ""}
 AMONG_TEN = "an error of 90 %, that of a guess among ten classes"
@@ -70,11 +76,14 @@ def by_step_size(*errors: float | None, step_sizes: Sequence[float] = decades(-8
 def judge(results: Results, paper: Lines) -> list[Claim]:
     """Every claim about the figure whose values in the paper are `paper`."""
     found = [_line(results, height, paper[height]) for height in results.study.heights]
-    found += [_small(results, paper), _wider(results, paper)]
+    small = _small(results, paper)
+    found += [small, _wider(results, paper)]
     if results.study.step_sizes[-1] > FAR_TOO_LARGE:
         found.append(_large(results, paper))
-    # In a shortened run too small a step size has had less time to grow.
-    return [standing(claim, results, late=True) for claim in found]
+    # In a shortened run too small a step size has had less time to grow: a level that helps even so
+    # helps.
+    early = small.verdict == REPRODUCED
+    return [standing(claim, results, late=not (early and claim is small)) for claim in found]
 
 
 def errors(results: Results, height: int, lr: float) -> dict[int, float]:
@@ -107,8 +116,11 @@ def paper_width(results: Results, line: Line) -> str:
     return str(width(line)) if len(line) == len(results.study.step_sizes) else "-"
 
 
-def _whole_lines(results: Results, height: int) -> dict[int, Line]:
-    by_lr = {lr: errors(results, height, lr) for lr in results.study.step_sizes}
+def _whole_lines(
+    results: Results, height: int, step_sizes: Sequence[float] | None = None
+) -> dict[int, Line]:
+    """The errors by seed and step size, of the seeds that have all of `step_sizes`."""
+    by_lr = {lr: errors(results, height, lr) for lr in step_sizes or results.study.step_sizes}
     seeds = set.intersection(*(set(by_seed) for by_seed in by_lr.values()))
     return {s: {lr: by_seed[s] for lr, by_seed in by_lr.items()} for s in sorted(seeds)}
 
@@ -141,19 +153,19 @@ def _line(results: Results, height: int, paper: Line) -> Claim:
 
 
 def _small(results: Results, paper: Lines) -> Claim:
-    small, unit = results.study.small, results.study.unit
+    small, unit = _small_tried(results), results.study.unit
     means = {
-        h: {s: mean(line[lr] for lr in small) for s, line in _whole_lines(results, h).items()}
+        h: {s: mean(line.values()) for s, line in _whole_lines(results, h, small).items()}
         for h in results.study.heights
     }
-    of = results.fewest
+    of = min(results.planned[name(h, lr)] for h in results.study.heights for lr in small)
     gains = [paired(means[h - 1], means[h], of) for h in results.study.heights[1:]]
     printed = {h: [line[lr] for lr in small if lr in line] for h, line in paper.items()}
     lacking = [
         h for h, gain in zip(results.study.heights[1:], gains, strict=True) if not gain.low > 0
     ]
     return Claim(
-        f"From too small a step size ({_short(small[0])} to {_short(small[-1])}), each level more "
+        f"From too small a step size ({_range(small, results.study.small)}), each level more "
         f"lowers the {results.study.label.removeprefix('test ')}",
         lines(
             f"height {h}: {mean(values):.1f}{unit}"
@@ -171,6 +183,23 @@ def _small(results: Results, paper: Lines) -> Claim:
         share_of(gains, [gain.low > 0 for gain in gains]),
         f"Not shown for level {', '.join(map(str, lacking))}." if lacking else "",
     )
+
+
+def _small_tried(results: Results) -> tuple[float, ...]:
+    """The step sizes that are too small; in a shortened tier those of several seeds, if any."""
+    small = results.study.small
+    several = tuple(
+        lr
+        for lr in small
+        if all(results.planned[name(height, lr)] > 1 for height in results.study.heights)
+    )
+    return several or small
+
+
+def _range(step_sizes: Sequence[float], whole: Sequence[float]) -> str:
+    if step_sizes == whole:
+        return f"{_short(whole[0])} to {_short(whole[-1])}"
+    return " and ".join(map(_short, step_sizes))
 
 
 def _wider(results: Results, paper: Lines) -> Claim:

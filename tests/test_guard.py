@@ -76,8 +76,8 @@ def check_alike(poisoned, clean, skipped, exactly=True):
     if exactly:
         assert same(parameters_of(model), parameters_of(expected_model))
         assert equal(read(tower), read(expected_tower))
-    # Where sums have another order, a tower of NAdam makes 1e-10 of it on some processors; an update
-    # more or less would be a thousandth.
+    # Where sums have another order, a tower of NAdam makes 1e-10 of it on some processors; an
+    # update more or less would be a thousandth.
     for p, q in zip(parameters_of(model), parameters_of(expected_model), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-11)
     assert tower.skipped_steps == skipped

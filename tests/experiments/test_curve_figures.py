@@ -96,8 +96,18 @@ def test_other_numbers_do_not(judged, study):
 def test_a_shortened_tier_says_so(judged, study):
     verdicts = {claim.verdict for claim in judged(study, "small")}
     assert TOO_SHORT in verdicts
-    # From a bad start learning helps early on: that can be seen.
-    assert (REPRODUCED in verdicts) == (study == "figure3")
+    # From a bad start learning helps early on: that can be seen, where there are several seeds.
+    assert (REPRODUCED in verdicts) == (study in {"figure3", "figure4d"})
+
+
+def test_a_level_that_does_not_help_yet_may_do_so_later(judged):
+    def change(cell, value):
+        return 20.0 if cell.row == "height 3, lr 1e-07" else value
+
+    *_, small, _ = judged("figure4d", "small", change)
+    assert small.verdict == TOO_SHORT
+    assert "(1e-7 and 1e-4)" in small.text
+    assert small.n == "3"
 
 
 @pytest.mark.parametrize("study", ["figure2a", "figure2b", "figure4c"])
