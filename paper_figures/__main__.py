@@ -8,6 +8,7 @@ from experiments import ExperimentError
 from experiments.studies import EXHIBITS
 from experiments.study import RESULTS
 from paper_figures import (
+    choices,
     figure2a,
     figure2b,
     figure3,
@@ -43,6 +44,7 @@ FIGURES = {
     "sensitivity2019": sensitivity2019,
     "heights2019": heights2019,
     "horizon": horizon,
+    "choices": choices,
 }
 
 

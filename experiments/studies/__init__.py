@@ -2,6 +2,7 @@
 
 from experiments import ExperimentError
 from experiments.studies import (
+    choices,
     figure2a,
     figure2b,
     figure3,
@@ -35,6 +36,7 @@ STUDIES: dict[str, Study] = {
         sensitivity2019,
         heights2019,
         horizon,
+        choices,
     )
 }
 # What is measured, not trained.

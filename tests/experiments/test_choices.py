@@ -1,0 +1,75 @@
+"""The study of what Table 1 leaves open: what it trains, and how it is judged."""
+
+import pytest
+import torch
+
+import gdtuo
+from experiments import tasks
+from experiments.store import Writer
+from experiments.studies import find, table1
+from experiments.studies.choices import CHOICES
+from paper_figures import choices
+from paper_figures.claims import MISSING, NOT, PARTLY, REPRODUCED
+from paper_figures.results import load, nothing
+from paper_figures.table1_claims import PAPER
+
+STUDY = find("choices")
+
+
+@pytest.fixture
+def judged(tmp_path, make_record):
+    """The claims, where runs as in Table 1 end `ours` points from the paper's error."""
+
+    def judge(ours, others):
+        with Writer(STUDY.path("paper", tmp_path)) as writer:
+            for cell in STUDY.select("paper"):
+                row = next(row for row in PAPER if cell.row.startswith(f"{row}, "))
+                off = ours(row) if cell.row.endswith("as in Table 1") else others
+                final = {"test_error": PAPER[row].error[0] + off}
+                writer.append(make_record(cell.run, final=final))
+        return choices.claims(load(STUDY, tmp_path))
+
+    return judge
+
+
+def test_the_nearer_choice_is_the_papers(judged):
+    found = judged(lambda row: 0.1, -0.5)
+    assert {claim.verdict for claim in found} == {REPRODUCED}
+    assert len(found) == len(CHOICES)
+    assert "(not squashed) the error is higher by -0.60 [-0.60, -0.60] points" in found[0].finding
+
+
+def test_the_farther_one_is_not(judged):
+    assert {claim.verdict for claim in judged(lambda row: 0.6, 0.5)} == {NOT}
+
+
+def test_in_some_rows_it_is(judged):
+    output, beta2, *_ = judged(lambda row: 1.0 if row == "SGD" else 0.1, 0.5)
+    assert output.verdict == PARTLY
+    assert beta2.verdict == REPRODUCED  # it is not about SGD
+
+
+def test_without_records_nothing_is_said():
+    assert {claim.verdict for claim in choices.claims(nothing(STUDY))} == {MISSING}
+
+
+def test_runs_as_in_table_1_have_its_keys():
+    known = {cell.run.key for cell in table1.STUDY.select("paper")}
+    own = {c.run.key for c in STUDY.select("paper") if c.row.endswith("as in Table 1")}
+    others = {c.run.key for c in STUDY.select("paper")} - own
+    assert own < known
+    assert len(others) == 5 * sum(len(choice.rows) for choice in CHOICES.values())
+    assert not others & known
+
+
+def test_each_choice_changes_what_it_says():
+    runs = {c.row: c.run for c in STUDY.select("paper")}
+    bottom = gdtuo.parse(runs["Adam / SGD(1e-05), beta2 0.99"].tower)
+    assert (bottom.beta2, bottom.optimizer) == (0.99, gdtuo.SGD(1e-5))
+    assert runs["AdaGrad, 5 epochs"].epochs == 5
+    assert runs["SGD, not shuffled"].options == (("shuffled", False),)
+    plain, squashed = (
+        tasks.find("mlp")("digits", 0, "cpu", output_tanh=tanh) for tanh in (False, True)
+    )
+    outputs = [task.model[:-1](task.test_inputs) for task in (plain, squashed)]
+    torch.testing.assert_close(outputs[0].tanh(), outputs[1])
