@@ -7,7 +7,9 @@ run alone, on the same kind of machine with the same torch, device and threads
 was a member of an ensemble, which agrees with one alone to rounding only, the status must be equal,
 and the metric must lie within the 99 % prediction interval (Student's t) of the recorded seeds of
 its cell at that epoch, which is never taken to be narrower than half a point of error either way,
-or two percent of a perplexity.
+or two percent of a perplexity. One run in eight of a study may be unlike its record even so, for
+such an interval is left now and then by chance, and far too large a step size makes much of other
+rounding.
 """
 
 import dataclasses
@@ -95,10 +97,23 @@ def _finish(
     title: str, checks: list[_Check], cells: list[Cell], records: dict[str, Record]
 ) -> bool:
     print(title)
-    faults = [_check(cell, run, each.result(), records, cells) for cell, run, each in checks]
-    bad = sum(faults)
-    print(f"{len(faults) - bad} of {len(faults)} agree." if bad else f"All {len(faults)} agree.")
-    return not bad
+    found = [_check(cell, run, each.result(), records, cells) for cell, run, each in checks]
+    bad = sum(not agrees for agrees, _ in found)
+    if not bad:
+        print(f"All {len(found)} agree.")
+        return True
+    print(f"{len(found) - bad} of {len(found)} agree.")
+    exact = [agrees for agrees, to_the_bit in found if to_the_bit]
+    others = len(found) - len(exact)
+    if not all(exact) or bad > tolerated(others):
+        return False
+    print(f"Of {others} compared with the spread of the seeds {tolerated(others)} may differ.")
+    return True
+
+
+def tolerated(count: int) -> int:
+    """How many of so many runs, compared with the spread of the seeds, may be unlike it."""
+    return min(-(-count // 8), count - 1)
 
 
 def beginning(record: Record) -> Run:
@@ -176,17 +191,18 @@ def _choose(cells: list[Cell], records: dict[str, Record], sample: int, seed: in
 
 def _check(
     cell: Cell, run: Run, found: Record, records: dict[str, Record], cells: list[Cell]
-) -> bool:
-    """Print one comparison; whether it found a fault."""
+) -> tuple[bool, bool]:
+    """Print one comparison; whether it agrees, and whether it had to do so to the bit."""
     seeds = [records[c.run.key] for c in cells if c.name == cell.name and c.run.key in records]
     seeds = [cut(record, run.epochs) for record in seeds]
     recorded = cut(records[cell.run.key], run.epochs)
     whole = run == cell.run
     fault = difference(found, recorded, seeds, REPEATED if whole else BEGINNING)
-    manner = "to the bit" if same_bits(found, recorded) else "within the spread of the seeds"
+    exact = same_bits(found, recorded)
+    manner = "to the bit" if exact else "within the spread of the seeds"
     part = "" if whole else f", {run.epochs} of {cell.run.epochs} epochs"
     print(f"  {cell.name}, seed {run.seed}{part}: {fault or f'equal {manner}'}", flush=True)
-    return fault is not None
+    return fault is None, exact
 
 
 def same_bits(a: Record, b: Record) -> bool:
