@@ -9,6 +9,7 @@ from experiments.studies import EXHIBITS
 from experiments.study import RESULTS
 from paper_figures import (
     choices,
+    claims_page,
     figure2a,
     figure2b,
     figure3,
@@ -66,6 +67,7 @@ def main() -> int:
         for _, results, _ in judged:
             if not results.all():
                 print(f"{options.results / results.study.name}: not yet run")
+        print(claims_page.write(judged, options.results))
         print(report.write(judged, options.results))
         if options.results == RESULTS:
             summary = report.verdicts(judged)
@@ -77,9 +79,9 @@ def main() -> int:
     return 0
 
 
-def _judged(folder: Path) -> list[report.Judged]:
+def _judged(folder: Path) -> list[claims_page.Judged]:
     """The claims of every study, on the fullest tier that has records."""
-    return report.judge(
+    return claims_page.judge(
         [
             (FIGURES[name], look(EXHIBITS[name], folder) or nothing(EXHIBITS[name]))
             for name in FIGURES

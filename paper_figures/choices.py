@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from experiments.studies.choices import CHOICES, name
+from experiments.studies.choices import STUDY as STUDY
 from paper_figures import points
 from paper_figures.claims import Claim, findings, least, lines, paired, share_of, standing
 from paper_figures.results import Results
@@ -22,6 +23,11 @@ RULES = """\
 def claims(results: Results) -> list[Claim]:
     """Each choice, judged."""
     return [standing(_choice(results, key), results) for key in CHOICES]
+
+
+def summary(results: Results) -> str:
+    """The findings in a few sentences."""
+    return " ".join(matters(results, key) for key in CHOICES)
 
 
 def _choice(results: Results, key: str) -> Claim:

@@ -1,4 +1,4 @@
-"""`results/REPORT.md`: every claim of the paper, ours beside it, and where ours comes from."""
+"""`results/CLAIMS.md`: every claim of the paper, ours beside it, and where ours comes from."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -10,13 +10,9 @@ from typing import Any
 from experiments.run import Record
 from experiments.study import Study
 from experiments.timing.record import Timing
-from paper_figures import limitations, points
+from paper_figures import points
 from paper_figures.claims import (
     MISSING,
-    NOT,
-    NOT_TESTABLE,
-    PARTLY,
-    REPRODUCED,
     TOO_SHORT,
     Claim,
     findings,
@@ -24,7 +20,6 @@ from paper_figures.claims import (
 from paper_figures.results import Results
 from paper_figures.timings import Timings
 
-VERDICTS = (REPRODUCED, PARTLY, NOT, NOT_TESTABLE, TOO_SHORT, MISSING)
 HEAD = ("claim", "paper", "ours [95 % interval]", "n", "tier", "verdict")
 MACHINE = ("processor", "vector_unit", "device", "threads", "python", "torch", "gdtuo")
 
@@ -45,17 +40,13 @@ def judge(found: Sequence[tuple[ModuleType, Results | Timings]]) -> list[Judged]
 
 
 def write(judged: Sequence[Judged], folder: Path) -> Path:
-    """Write the report into `folder`; returns its path."""
-    path = folder / "REPORT.md"
-    counts = Counter(claim.verdict for _, _, claims in judged for claim in claims)
+    """Write the page into `folder`; returns its path."""
+    path = folder / "CLAIMS.md"
     parts = [
-        "# The paper's claims, checked",
-        "Written by `python -m paper_figures` from the records in this folder. Every number is a "
-        "mean over seeds, or for run time a median over rounds; n is their number.",
-        f"Of {sum(counts.values())} claims: "
-        + ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
-        + ".",
-        verdicts(judged),
+        "# Every claim, its rule and its evidence",
+        "Written by `python -m paper_figures` from the records in this folder; "
+        "[REPORT.md](REPORT.md) has the findings. Every number is a mean over seeds, or for run "
+        "time a median over rounds; n is their number.",
     ]
     recorded = [each for each in judged if each[1].all()]
     for each in recorded:
@@ -63,23 +54,9 @@ def write(judged: Sequence[Judged], folder: Path) -> Path:
     for each in (each for each in judged if not each[1].all()):
         parts += _unrecorded(*each)
     found = [results for _, results, _ in recorded]
-    parts += ["## The paper's limitations", limitations.table(found)]
     parts += ["## Where the numbers come from", *map(_provenance, found)]
     path.write_text("\n\n".join(parts) + "\n")
     return path
-
-
-def verdicts(judged: Sequence[Judged]) -> str:
-    """How many claims of each study came out how, as a table in Markdown."""
-    counts = [Counter(claim.verdict for claim in claims) for _, _, claims in judged]
-    total = sum(counts, Counter())
-    known = [verdict for verdict in VERDICTS if total[verdict]]
-    rows = [
-        [results.study.title, results.tier, *(str(count[verdict] or "") for verdict in known)]
-        for (_, results, _), count in zip(judged, counts, strict=True)
-    ]
-    rows.append(["**in all**", "", *(f"**{total[verdict]}**" for verdict in known)])
-    return points.table(["claims of", "tier", *known], rows)
 
 
 def _unrecorded(module: ModuleType, results: Results | Timings, claims: list[Claim]) -> list[str]:

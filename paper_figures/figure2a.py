@@ -74,6 +74,18 @@ def claims(results: Results) -> list[Claim]:
     return [standing(claim, results, late=True) for claim in found]
 
 
+def summary(results: Results) -> str:
+    """The findings in a few sentences."""
+    found = {at: [_final(results, at, kind).mean for kind in KINDS] for at in GRID}
+    beaten = sum(learned <= constant + 1 for constant, learned in found.values())
+    best = min(GRID, key=lambda at: found[at][1])
+    return (
+        f"Learned step size and momentum end no more than a point above constant ones from "
+        f"{beaten} of {len(GRID)} starts. The best learned end is {found[best][1]:.1f} %, from "
+        f"{_at(best)}; {_at(GOOD)} held constant ends at {found[GOOD][0]:.1f} %."
+    )
+
+
 def _grid(results: Results, column: int, kind: str) -> Claim:
     found = {at: _final(results, at, kind) for at in GRID}
     off = [

@@ -52,6 +52,19 @@ def claims(results: Results) -> list[Claim]:
     return [standing(claim, results, late=True) for claim in found]
 
 
+def summary(results: Results) -> str:
+    """The findings in a few sentences."""
+    ends = {line: curves.final(results, line, "test_error").mean for line in LINES}
+    decays = [curves.curve("lr")(record) for record in results.ok("learned")]
+    reached = f"{estimate([lr[-1] for lr in decays], len(decays)).mean:.3g}" if decays else "-"
+    epochs = results.study.tier(results.tier).epochs
+    return (
+        f"After {epochs} epochs the test error is "
+        + ", ".join(f"{error:.1f} % {line}" for line, error in ends.items())
+        + f"; the learned step size has come from 0.1 to {reached}."
+    )
+
+
 def _errors(results: Results) -> Claim:
     found = {line: curves.final(results, line, "test_error") for line in LINES}
     return Claim(

@@ -48,6 +48,21 @@ def claims(results: Results) -> list[Claim]:
     return late + [standing(claim, results) for claim in better]
 
 
+def summary(results: Results) -> str:
+    """The findings in a few sentences."""
+    steps = max(record.steps for record in results.all())
+    ends = {lr: [perplexity(results, lr, kind).mean for kind in KINDS] for lr in STEP_SIZES}
+    return (
+        f"Test perplexity after {steps:,} steps, learned and constant: "
+        + ", ".join(
+            f"{learned:.2f} and {constant:.2f} from {lr:g} (the paper's, after 50,000: "
+            f"{PAPER[lr][0][0]:.2f} and {PAPER[lr][1][0]:.2f})"
+            for lr, (learned, constant) in ends.items()
+        )
+        + "."
+    )
+
+
 def _numbers(results: Results, column: int, kind: str) -> Claim:
     ours = {lr: perplexity(results, lr, kind) for lr in STEP_SIZES}
     theirs = {lr: PAPER[lr][column] for lr in STEP_SIZES}

@@ -8,7 +8,7 @@ from paper_figures import tower_sweeps
 from paper_figures.claims import Claim
 from paper_figures.results import Results
 from paper_figures.results import caption as caption
-from paper_figures.tower_sweeps_claims import AMONG_TEN, by_step_size, judge, rules
+from paper_figures.tower_sweeps_claims import AMONG_TEN, by_step_size, judge, rules, summarized
 
 RULES = rules(STUDY, AMONG_TEN)
 
@@ -25,6 +25,11 @@ PAPER = {
 def draw(results: Results, folder: Path) -> list[Path]:
     """Write the figure and its numbers into `folder`, named after the tier."""
     return tower_sweeps.draw(results, folder, PAPER, RULES)
+
+
+def summary(results: Results) -> str:
+    """The findings in a few sentences."""
+    return summarized(results, PAPER)
 
 
 def claims(results: Results) -> list[Claim]:

@@ -9,7 +9,7 @@ from paper_figures import points, tower_sweeps
 from paper_figures.claims import Claim, paired, share_of, standing
 from paper_figures.results import Results
 from paper_figures.results import caption as caption
-from paper_figures.tower_sweeps_claims import by_step_size, judge, rules
+from paper_figures.tower_sweeps_claims import by_step_size, judge, rules, summarized
 
 RULES = rules(STUDY, "an error of 99.6 %, that of a guess among 257 categories")
 
@@ -26,6 +26,11 @@ LARGEST = STUDY.step_sizes[-1]
 def draw(results: Results, folder: Path) -> list[Path]:
     """Write the figure and its numbers into `folder`, named after the tier."""
     return tower_sweeps.draw(results, folder, PAPER, RULES)
+
+
+def summary(results: Results) -> str:
+    """The findings in a few sentences."""
+    return summarized(results, PAPER)
 
 
 def claims(results: Results) -> list[Claim]:

@@ -13,6 +13,7 @@ from experiments.timing.workload import FUSED, PLAIN, tower
 from paper_figures.claims import findings
 from paper_figures.figure4f_claims import KINDS, PAPER, PAPER_HIGH, claims, peak_over
 from paper_figures.figure4f_claims import RULES as RULES
+from paper_figures.figure4f_claims import summary as summary
 from paper_figures.style import PALETTE, figure
 from paper_figures.timings import Timings
 

@@ -61,6 +61,20 @@ def claims(results: Timings) -> list[Claim]:
     return found
 
 
+def summary(results: Timings) -> str:
+    """The findings in a few sentences."""
+    parts = []
+    for (device, workload), measurement in results.measurements.items():
+        costs = [
+            f"{measurement.slope(HEIGHTS, compiled)[1].median:.1f} % {kind}"
+            for kind, compiled in KINDS.items()
+            if set(HEIGHTS) <= set(measurement.heights(compiled))
+        ]
+        title = results.study.workloads[workload].title
+        parts.append(f"{title}, {device}: {', '.join(costs)}")
+    return f"A level costs, in percent of a step at height 0: {'; '.join(parts)}."
+
+
 def _of_task(results: Timings, device: str, workload: str) -> list[Claim]:
     measurement = results.at(device, workload)
     name = f"{results.study.workloads[workload].title}, {device}"

@@ -34,6 +34,20 @@ def claims(results: Results) -> list[Claim]:
     return [standing(claim, results) for claim in (_enough(results), _sound(results))]
 
 
+def summary(results: Results) -> str:
+    """The findings in a few sentences."""
+    taller = [h for h in HEIGHTS if h >= ENOUGH]
+    spans = {}
+    for lr in STEP_SIZES:
+        means = [point(results, height, lr).mean for height in taller]
+        spans[lr] = max(means) - min(means)
+    widest = max(spans, key=lambda lr: spans[lr])
+    return (
+        f"Heights {taller[0]} to {taller[-1]} end within {spans[widest]:.2f} points of one another "
+        f"from every start (the widest: {widest:g})."
+    )
+
+
 def _enough(results: Results) -> Claim:
     taller = [h for h in HEIGHTS if h > ENOUGH]
     at = {lr: point(results, ENOUGH, lr) for lr in STEP_SIZES}

@@ -81,6 +81,20 @@ def claims(results: Results) -> list[Claim]:
     return [standing(claim, results) for claim in found]
 
 
+def summary(results: Results) -> str:
+    """The findings in a few sentences."""
+    of = results.fewest
+    best_for = ", ".join(f"{_step_size(best(results, h), of)} for {_steps(h)}" for h in HORIZONS)
+    ends = {0.1: learned(results)} | {lr: learned(results, elsewhere(lr)) for lr in OTHERS}
+    drifts = ", ".join(f"{_step_size(end, of)} from {lr:g}" for lr, end in sorted(ends.items()))
+    more = paired(points.errors(results, name(LONG)), least_loss(results, LONG), of)
+    return (
+        f"The best constant step size is {best_for}. The tower learns {drifts}. "
+        f"{_greedy(results).finding} After {LONG} steps its loss is {more.text(3)} above that of "
+        "the best constant one."
+    )
+
+
 def _step_size(values: dict[int, float], of: int) -> str:
     """The mean by logarithms, with its interval."""
     e = estimate(logs(values).values(), of)

@@ -70,6 +70,27 @@ def gain(results: Results, row: str, kappa: float) -> Estimate:
     return paired(plain, towers, results.planned[name(row, kappa)])
 
 
+def summary(results: Results) -> str:
+    """The findings in a few sentences."""
+    near = {row: [k for k in grid(row) if 0.099 <= k / own(row) <= 10.1] for row in TOWERS}
+    stable = sum(all(gain(results, row, k).low > 0 for k in near[row]) for row in TOWERS)
+    best = {
+        row: min(grid(row), key=lambda kappa: points.point(results, name(row, kappa)).mean)
+        for row in TOWERS
+    }
+    error = {
+        row: [points.point(results, name(row, kappa)).mean for kappa in (own(row), best[row])]
+        for row in TOWERS
+    }
+    most = max(TOWERS, key=lambda row: error[row][0] - error[row][1])
+    return (
+        f"Of {len(TOWERS)} towers {stable} beat their baseline at every kappa tried within a "
+        f"factor of ten of the paper's. Most is to be gained over the paper's kappa for `{most}`: "
+        f"it ends at {error[most][1]:.2f} % with {best[most]:g}, and at {error[most][0]:.2f} % "
+        f"with the paper's {own(most):g}."
+    )
+
+
 def claims(results: Results) -> list[Claim]:
     """What others found of four rows, and whether any row hangs on its kappa."""
     found = [_secondary(results, row) for row in SECONDARY]

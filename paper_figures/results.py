@@ -48,7 +48,10 @@ class Results:
         return [record for cell in self.records.values() for record in cell.values()]
 
 
-TITLES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "tolstoy": "War and Peace"}
+TITLES = {
+    "mnist": "MNIST", "cifar10": "CIFAR-10", "tolstoy": "War and Peace",
+    "caltech256": "Caltech-256",
+}  # fmt: skip
 
 
 def caption(results: Results) -> str:

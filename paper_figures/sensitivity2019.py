@@ -92,6 +92,17 @@ def claims(results: Results) -> list[Claim]:
     return [standing(claim, results) for claim in found]
 
 
+def summary(results: Results) -> str:
+    """The findings in a few sentences."""
+    found = ", ".join(f"{_start(results, height).mean:.2f}" for height in HEIGHTS)
+    gains = ", ".join(f"{_gain(results, level).mean:.2f}" for level in HEIGHTS[1:])
+    return (
+        f"A tower of height {HEIGHTS[0]} to {HEIGHTS[-1]} works from 10 to the power of {found}: "
+        f"levels 1 to {HEIGHTS[-1]} gain {gains} decades, where the 2019 version says about one "
+        "each."
+    )
+
+
 def _line(results: Results, height: int) -> Claim:
     paper = PAPER[height]
     ours = {lr: accuracy(results, height, lr) for lr in paper}

@@ -21,6 +21,7 @@ from paper_figures.table1_claims import (
 )
 from paper_figures.table1_claims import RULES as RULES
 from paper_figures.table1_claims import claims as claims
+from paper_figures.table1_claims import summary as summary
 
 OSCILLATING = ("SGD / Adam(0.1)", "SGD / RMSProp(0.1)")
 TICKS = (2, 3, 4, 5, 7, 10, 20, 30, 50, 100)

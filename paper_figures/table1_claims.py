@@ -114,6 +114,37 @@ def better(results: Results, name: str, than: str) -> Estimate:
     return paired(results.values(than, error), results.values(name, error), results.planned[name])
 
 
+def summary(results: Results) -> str:
+    """The findings in a few sentences."""
+    off = {row: mean(results, row).mean - PAPER[row].error[0] for row in PAPER}
+    farthest = max(off, key=lambda row: abs(off[row]))
+    gains = [better(results, row, name) for name in FAMILIES for row in towers(name)]
+    held = sum(gain.low > 0 for gain in gains)
+    verdicts = [claim.verdict for claim in judge_rows(results)]
+    restless = [row for row in PAPER if PAPER[row].rerun and _oscillation(results, row)]
+    parts = [
+        f"All {len(PAPER)} test errors lie within {abs(off[farthest]):.2f} points of the paper's "
+        f"(the farthest: `{farthest}`).",
+        f"Learning while training beats the initial hyperparameters under {held} of {len(gains)} "
+        "towers.",
+        f"With learned values and reruns, {verdicts.count(REPRODUCED)} of {len(verdicts)} rows "
+        "come out as printed.",
+    ]
+    if restless:
+        names = " and ".join(f"`{row}`" for row in restless)
+        parts.append(
+            f"Under {names} the learned step size never settles: its last value, which the paper "
+            "prints and reruns from, is one draw of an oscillation."
+        )
+    helped = [_beta1(results).verdict, _gamma(results).verdict]
+    if NOT in helped:
+        parts.append(
+            "Learning Adam's betas or RMSProp's gamma beside the step size takes nothing off the "
+            "error that these seeds could show."
+        )
+    return " ".join(parts)
+
+
 def judge_rows(results: Results) -> list[Claim]:
     """The claim of each row of the table, judged."""
     return [standing(_row(results, row), results) for row in PAPER]

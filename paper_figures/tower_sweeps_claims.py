@@ -86,6 +86,29 @@ def judge(results: Results, paper: Lines) -> list[Claim]:
     return [standing(claim, results, late=not (early and claim is small)) for claim in found]
 
 
+def summarized(results: Results, paper: Lines) -> str:
+    """The findings in a few sentences."""
+    study = results.study
+    low, top = study.step_sizes[0], study.heights[-1]
+    ours = {h: {lr: point(results, h, lr).mean for lr in paper[h]} for h in study.heights}
+    pairs = [(ours[h][lr], value) for h in study.heights for lr, value in paper[h].items()]
+    agree = sum(_agrees(found, value) for found, value in pairs)
+    wide = [
+        width({lr: point(results, h, lr).mean for lr in study.step_sizes}) for h in study.heights
+    ]
+    return (
+        f"{agree} of {len(pairs)} points agree with the paper's. From {low:g} the {study.label} is "
+        f"{ours[0][low]:.1f}{study.unit} without a tower and {ours[top][low]:.1f}{study.unit} at "
+        f"height {top} (the paper's: {paper[0][low]:.1f} and {paper[top][low]:.1f}). The starts "
+        f"that end within 10 % of the best of their height span {', '.join(map(str, wide))} "
+        f"decades at heights {', '.join(map(str, study.heights))}."
+    )
+
+
+def _agrees(ours: float, paper: float) -> bool:
+    return abs(ours - paper) <= max(1, paper / 4)
+
+
 def errors(results: Results, height: int, lr: float) -> dict[int, float]:
     """The errors at one point of the figure, by seed, those of diverged runs included."""
     return points.errors(results, name(height, lr))
@@ -129,7 +152,7 @@ def _line(results: Results, height: int, paper: Line) -> Claim:
     unit = results.study.unit
     ours = {lr: point(results, height, lr) for lr in paper}
     missing = any(o.n == 0 for o in ours.values())
-    off = [lr for lr, o in ours.items() if abs(o.mean - paper[lr]) > max(1, paper[lr] / 4)]
+    off = [lr for lr, o in ours.items() if not missing and not _agrees(o.mean, paper[lr])]
     agree = 1 - len(off) / len(paper)
     verdict = REPRODUCED if agree >= 0.8 else PARTLY if agree >= 0.5 else NOT
     lost = sum(diverged(results, height, lr) for lr in results.study.step_sizes)

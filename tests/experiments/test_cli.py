@@ -52,7 +52,7 @@ def test_from_an_interrupted_run_to_figures(tmp_path, capsys):
     with start("experiments", "plot", *results) as process:
         assert "3 seeds, 9 of 96 runs" in process.stdout.read()
     assert process.returncode == 0
-    assert "9 of 96 runs" in (tmp_path / "REPORT.md").read_text()
+    assert "9 of 96 runs" in (tmp_path / "CLAIMS.md").read_text()
     assert (tmp_path / "table1" / "smoke.svg").stat().st_size > 0
 
 

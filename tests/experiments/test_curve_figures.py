@@ -7,7 +7,16 @@ import pytest
 from experiments.store import Writer
 from experiments.studies import find
 from paper_figures import __main__ as command
-from paper_figures import curves, figure2a, figure2b, figure3, figure4c, figure4d, figure4e, report
+from paper_figures import (
+    claims_page,
+    curves,
+    figure2a,
+    figure2b,
+    figure3,
+    figure4c,
+    figure4d,
+    figure4e,
+)
 from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED, TOO_SHORT
 from paper_figures.results import load
 
@@ -120,7 +129,7 @@ def test_one_seed_is_short_and_not_missing(judged, study):
 def test_the_report_says_what_length_it_takes(judged, tmp_path):
     judged("figure2b", "small")
     results = load(find("figure2b"), tmp_path)
-    text = report.write(report.judge([(figure2b, results)]), tmp_path).read_text()
+    text = claims_page.write(claims_page.judge([(figure2b, results)]), tmp_path).read_text()
     assert "takes that of tier paper (CIFAR-10, 500 epochs, 3 seeds: for a GPU)" in text
 
 
@@ -147,6 +156,7 @@ def test_figures_are_drawn_from_gaps_too(tmp_path, make_record, study):
     (path,) = module.draw(results, tmp_path / study)
     assert path.exists()
     assert f"{len(cells) // 2} of {len(cells)} runs" in path.with_suffix(".md").read_text()
+    assert module.summary(results)
 
 
 def test_what_must_be_said_of_the_data_is_in_the_caption(judged, tmp_path):

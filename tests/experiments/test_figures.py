@@ -7,7 +7,7 @@ import pytest
 from experiments import ExperimentError
 from experiments.store import Writer
 from experiments.studies import EXHIBITS, find
-from paper_figures import readme, report, table1
+from paper_figures import claims_page, readme, report, table1
 from paper_figures.__main__ import FIGURES
 from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED, estimate, paired
 from paper_figures.results import load, nothing
@@ -121,10 +121,12 @@ def test_bytes_depend_on_the_records_alone(made, save, tmp_path):
     folders = [tmp_path / "first", tmp_path / "second"]
     for folder in folders:
         table1.draw(results, folder)
-        report.write(report.judge([(table1, results)]), folder)
+        judged = claims_page.judge([(table1, results)])
+        for page in (claims_page, report):
+            page.write(judged, folder)
     names = sorted(path.name for path in folders[0].iterdir())
     assert names == [
-        "REPORT.md", "small.md", "small.png", "small.svg", "small_trajectory.png",
+        "CLAIMS.md", "REPORT.md", "small.md", "small.png", "small.svg", "small_trajectory.png",
         "small_trajectory.svg",
     ]  # fmt: skip
     for name in names:
@@ -180,9 +182,9 @@ def test_the_table_of_benchmarks(tmp_path):
 
 
 @pytest.mark.parametrize("study", FIGURES)
-def test_the_report_has_a_place_for_every_claim_before_anything_has_run(tmp_path, study):
+def test_there_is_a_place_for_every_claim_before_anything_has_run(tmp_path, study):
     module, results = FIGURES[study], nothing(EXHIBITS[study])
-    text = report.write(report.judge([(module, results)]), tmp_path).read_text()
+    text = claims_page.write(claims_page.judge([(module, results)]), tmp_path).read_text()
     claims = module.claims(results)
     assert claims
     for claim in claims:
@@ -191,6 +193,37 @@ def test_the_report_has_a_place_for_every_claim_before_anything_has_run(tmp_path
         )
     assert results.study.command("smoke") in text
     assert module.RULES in text
+    judged = claims_page.judge([(module, results)])
+    assert f"**{results.study.title}**: not yet run." in report.write(judged, tmp_path).read_text()
+
+
+def test_every_study_has_its_part_of_the_report():
+    assert sorted(FIGURES) == sorted(name for names in report.PARTS.values() for name in names)
+
+
+def test_the_report_has_the_findings_of_each_study(made, save, tmp_path):
+    results = save("small", made("small"))
+    text = report.write(claims_page.judge([(table1, results)]), tmp_path).read_text()
+    assert "(tier small, 3 seeds). All 18 test errors lie within 0.01 points" in text
+    assert "under 14 of 14 towers" in text
+    assert "[more](table1/small.md)" in text
+    assert "| Table 1 | Adam's beta2 is 0.999" in text
+
+    results = save("smoke", made("smoke"))
+    results = load(STUDY, tmp_path, "smoke")
+    text = report.write(claims_page.judge([(table1, results)]), tmp_path).read_text()
+    assert "not yet run on MNIST. Tier smoke is of digits, which tests nothing" in text
+
+
+def test_a_claim_that_fails_is_in_the_report(made, save, tmp_path):
+    def worse(record):
+        error = record.final["test_error"] + 3 * (record.run.tower == "Adam")
+        return dataclasses.replace(record, final=record.final | {"test_error": error})
+
+    results = save("small", map(worse, made("small")))
+    text = report.write(claims_page.judge([(table1, results)]), tmp_path).read_text()
+    assert "within 3.01 points of the paper's (the farthest: `Adam`)" in text
+    assert "Not borne out: `Adam`" in text
 
 
 def test_the_report_has_the_papers_limitations(made, save, tmp_path):

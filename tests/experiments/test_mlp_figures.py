@@ -139,3 +139,4 @@ def test_figures_are_drawn_from_gaps_too(tmp_path, make_record, study):
     (path,) = module.draw(results, tmp_path / study)
     assert path.exists()
     assert f"{len(cells) // 3} of {len(cells)} runs" in path.with_suffix(".md").read_text()
+    assert module.summary(results)

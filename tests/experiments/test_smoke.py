@@ -8,7 +8,7 @@ from experiments.studies import STUDIES
 from experiments.sweep import sweep
 from paper_figures.__main__ import FIGURES
 from paper_figures.claims import MISSING
-from paper_figures.report import judge
+from paper_figures.claims_page import judge
 from paper_figures.results import load
 
 
@@ -36,3 +36,4 @@ def test_from_nothing_to_a_figure_and_verdicts(name, tmp_path, executor, monkeyp
     [(_, _, verdicts)] = judge([(FIGURES[name], results)])
     assert verdicts
     assert not [each for each in verdicts if each.verdict == MISSING]
+    assert FIGURES[name].summary(results)

@@ -152,8 +152,8 @@ def test_the_report(whole, save, tmp_path, monkeypatch, capsys):
     save(*whole())
     monkeypatch.setattr("sys.argv", ["paper_figures", "figure4f", "--results", str(tmp_path)])
     assert command.main() == 0
-    report = (tmp_path / "REPORT.md").read_text()
-    assert "11 reproduced" in report
+    assert "11 reproduced" in (tmp_path / "REPORT.md").read_text()
+    report = (tmp_path / "CLAIMS.md").read_text()
     assert "`python -m experiments run table1 --tier smoke`" in report
     assert "Figure 4f: run time and memory by the height of the tower, tier paper: " in report
     assert f"{PAPER_HIGH[1]:g} %, {PAPER_HIGH[0]:g} ms (2019)" in report

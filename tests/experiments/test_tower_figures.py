@@ -116,7 +116,7 @@ def test_a_study_without_records_is_said_to_be_not_yet_run(
     monkeypatch.setattr("sys.argv", ["paper_figures", "--results", str(tmp_path)])
     assert command.main() == 0
     assert "figure4a: not yet run" in capsys.readouterr().out
-    report = (tmp_path / "REPORT.md").read_text()
+    report = (tmp_path / "CLAIMS.md").read_text()
     assert "## Figure 4b" in report
     assert "Not yet run; `python -m experiments run figure4a" in report
     assert not (tmp_path / "figure4a").exists()

@@ -1,0 +1,90 @@
+"""`results/REPORT.md`: whether the paper reproduces, in two pages."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from paper_figures import limitations, points, unsaid
+from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED, TOO_SHORT
+from paper_figures.claims_page import Judged
+from paper_figures.results import TITLES, Results
+
+VERDICTS = (REPRODUCED, PARTLY, NOT, NOT_TESTABLE, TOO_SHORT, MISSING)
+# The studies of each part of the paper.
+PARTS = {
+    "Sections 3.1 and 3.2: a perceptron on MNIST": ("table1", "kappa", "choices"),
+    "Section 3.3.1: ResNet-20 on CIFAR-10": ("figure2a", "figure2b"),
+    "Section 3.3.2: a character LSTM on War and Peace": ("figure3",),
+    "Section 3.4: taller towers": (
+        "figure4a", "figure4b", "figure4c", "figure4d", "figure4e", "figure4f",
+    ),
+    "The version of 2019": ("sensitivity2019", "heights2019"),
+    "Beside the paper: is the learned step size greedy?": ("horizon",),
+}  # fmt: skip
+
+
+def write(judged: Sequence[Judged], folder: Path) -> Path:
+    """Write the report into `folder`; returns its path."""
+    by_study = {results.study.name: (module, results, c) for module, results, c in judged}
+    counts = Counter(claim.verdict for _, _, claims in judged for claim in claims)
+    parts = [
+        "# Does the paper reproduce?",
+        f"Of {sum(counts.values())} claims: "
+        + ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+        + ". [CLAIMS.md](CLAIMS.md) has each with the paper's number, ours, the rule that decides, "
+        "and where the records come from. This page is "
+        "written by `python -m paper_figures` from the same records; brackets are 95 % bootstrap "
+        "intervals over the seeds.",
+        verdicts(judged),
+        "## What was found",
+    ]
+    for title, studies in PARTS.items():
+        found = [_finding(*by_study[name]) for name in studies if name in by_study]
+        if found:
+            parts += [f"### {title}", "\n".join(found)]
+    results = [found for _, found, _ in judged if found.all()]
+    parts += ["## What the paper leaves out", unsaid.table(results)]
+    parts += ["## The paper's limitations", limitations.table(results)]
+    path = folder / "REPORT.md"
+    path.write_text("\n\n".join(parts) + "\n")
+    return path
+
+
+def verdicts(judged: Sequence[Judged]) -> str:
+    """How many claims of each study came out how, as a table in Markdown."""
+    counts = [Counter(claim.verdict for claim in claims) for _, _, claims in judged]
+    total = sum(counts, Counter())
+    known = [verdict for verdict in VERDICTS if total[verdict]]
+    rows = [
+        [results.study.title, results.tier, *(str(count[verdict] or "") for verdict in known)]
+        for (_, results, _), count in zip(judged, counts, strict=True)
+    ]
+    rows.append(["**in all**", "", *(f"**{total[verdict]}**" for verdict in known)])
+    return points.table(["claims of", "tier", *known], rows)
+
+
+def _finding(module, results, claims) -> str:
+    """What a study found, as an item of a list in Markdown."""
+    study = results.study
+    title = f"**{study.title}**"
+    if not results.all():
+        return f"- {title}: not yet run."
+    link = f"[more]({study.name}/{results.tier}.md)"
+    if isinstance(results, Results) and results.data != study.data:
+        return (
+            f"- {title}: not yet run on {TITLES.get(study.data, study.data)}. Tier {results.tier} "
+            f"is of {results.data}, which tests nothing ({link})."
+        )
+    failed = [claim.text for claim in claims if claim.verdict == NOT]
+    against = f" Not borne out: {'; '.join(failed)}." if failed else ""
+    return f"- {title} ({_about(results)}). {module.summary(results)}{against} {link.capitalize()}"
+
+
+def _about(results) -> str:
+    """Tier, seeds and gaps."""
+    if not isinstance(results, Results):
+        return f"tier {results.tier}"
+    done, planned = sum(map(len, results.records.values())), sum(results.planned.values())
+    seeds = results.study.tier(results.tier).seeds
+    gaps = f", {done} of {planned} runs" if done < planned else ""
+    return f"tier {results.tier}, {seeds} seed{'s' if seeds > 1 else ''}{gaps}"

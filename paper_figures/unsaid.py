@@ -1,0 +1,38 @@
+"""What the paper does not say, what was chosen here, and how much hangs on it."""
+
+from collections.abc import Sequence
+
+from experiments.studies.choices import CHOICES
+from paper_figures import choices, points
+from paper_figures.results import Results
+from paper_figures.timings import Timings
+
+HEAD = ("left open", "chosen here", "how much hangs on it")
+NOT_VARIED = "not varied"
+
+# Beside Table 1, whose choices are undone one by one in the study `choices`.
+OTHERS = (
+    ("Figure 2: batch, augmentation, normalisation, where weight decay is added",
+     "He et al.'s; weight decay is part of the update, so that the hypergradient knows of it"),
+    ("Figure 3: the optimizer above Adam, batch, sequence, embedding, clipping, split",
+     "SGD with a step size for each hyperparameter, as the notation suggests; the rest is "
+     "torch-rnn's"),
+    ("Figure 4: epochs of every sweep, and what is learned of momentum and betas",
+     "The lengths of Table 1 and Figures 2 and 3; the step size alone is learned"),
+    ("Figure 4e: all but the step sizes and heights",
+     "Adam, batch 32, 5 epochs, four fifths of the images"),
+    ("Figure 4f: what height 0 is", "This library's own tower without a level above"),
+    ("Seeds, and what ± means", "3 to 10 seeds, paired; bootstrap intervals"),
+)  # fmt: skip
+
+
+def table(found: Sequence[Results | Timings]) -> str:
+    """In Markdown, with what the results among `found` say."""
+    varied = next((each for each in found if each.study.name == choices.STUDY.name), None)
+    rows = []
+    for key, choice in CHOICES.items():
+        known = varied is not None and varied.data == varied.study.data
+        effect = choices.matters(varied, key) if known else "not yet run on MNIST"
+        rows.append(("Table 1", choice.made, effect))
+    rows += [(what, ours, NOT_VARIED) for what, ours in OTHERS]
+    return points.table(HEAD, rows)
