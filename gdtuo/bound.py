@@ -197,6 +197,7 @@ class BoundStep:
         known = {id(p) for p, *_ in self.parameters}
         self.others = [p for group in every for p in group["params"] if id(p) not in known]
         self.sizes = [len(group["params"]) for group in every]
+        self.order = [p for group in every for p in group["params"]]
 
     def is_current(self, every: Sequence[Group]) -> bool:
         """Whether the step to come is of the same kind, on the same tensors."""
@@ -261,7 +262,8 @@ class BoundStep:
                 tensors.pop(key, None)
         cells = [work.cell for work in self.works]
         if self.ranks is not None and self.safeguards.cap is not None:
-            self.ranks.subtract(self.safeguards, list(zip(cells, steps, strict=True)))
+            held = list(zip(cells, steps, strict=True))
+            self.ranks.subtract(self.safeguards, held, self.order)
             return
         for cell, step in zip((cell for cell in cells if not cell.in_place), steps, strict=True):
             stepping.subtract(self.learner, cell, step)

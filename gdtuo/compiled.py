@@ -28,7 +28,7 @@ from gdtuo.groups import Group
 from gdtuo.learner import Learner
 from gdtuo.passes import options
 from gdtuo.safeguards import Safeguards
-from gdtuo.sharded import Ranks
+from gdtuo.sharded import Ranks, placed
 from gdtuo.stepping import Draft, Gathered, Gradients, Work
 
 log = logging.getLogger("gdtuo")
@@ -211,7 +211,11 @@ class CompiledStep:
         """Take the very kind of step that was taken last, if it still is one; whether it was."""
         if self._bound is None or not self._bound.is_current(groups):
             return False
-        self._bound.run(Gradients(maximize))
+        parts = {}
+        if self._bound.parts:
+            order = self._bound.order
+            parts = placed(order, (p.grad for p in order), "a gradient")
+        self._bound.run(Gradients(maximize, None, parts))
         return True
 
     def take(

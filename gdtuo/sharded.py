@@ -66,6 +66,18 @@ def part_like(p: Tensor, value: Tensor, what: str) -> Tensor:
     return part_of(value)
 
 
+def placed(
+    parameters: Iterable[Tensor], values: Iterable[Tensor | None], what: str
+) -> dict[Tensor, Tensor]:
+    """The parts of the ``values`` of spread ``parameters``. What has to be communicated for them is
+    in the order of the parameters, which is every rank's."""
+    return {
+        p: part_like(p, value, what)
+        for p, value in zip(parameters, values, strict=True)
+        if value is not None and (is_spread(p) or is_spread(value))
+    }
+
+
 def _described(x: Tensor) -> str:
     if not is_spread(x):
         return f"that is a plain tensor of shape {list(x.shape)}"
@@ -165,12 +177,17 @@ class Ranks:
         whole = torch.split(buffer, [x.numel() for x in parts])
         return [y.view(x.shape).to(x) for x, y in zip(parts, whole, strict=True)]
 
-    def subtract(self, safeguards: Safeguards, held: Held) -> None:
-        """w <- w - step, in place, with each step capped by norms over all ranks: one more sum."""
-        parameters = [p for cell, _ in held for p in cell.parameters]
-        tensors = [tensor for cell, _ in held for tensor in cell.tensors]
-        steps = [part for cell, step in held for part in cell.split(step)]
-        steps = [step.nan_to_num(nan=math.nan) for step in steps]  # inf times 0 would be NaN
+    def subtract(self, safeguards: Safeguards, held: Held, order: Iterable[Tensor]) -> None:
+        """w <- w - step, in place, with each step capped by norms over all ranks: one more sum,
+        of parameters in an ``order`` that is every rank's, as that of cells need not be."""
+        pairs = {
+            p: pair
+            for cell, step in held
+            for p, *pair in zip(cell.parameters, cell.tensors, cell.split(step), strict=True)
+        }
+        parameters = [p for p in order if p in pairs]
+        tensors = [pairs[p][0] for p in parameters]
+        steps = [pairs[p][1].nan_to_num(nan=math.nan) for p in parameters]  # as in `capped`
         squares = [
             torch.linalg.vector_norm(x).double() ** 2 * self.holds(p)
             for p, x in zip([*parameters, *parameters], [*tensors, *steps], strict=True)
@@ -179,7 +196,7 @@ class Ranks:
         lengths, sizes = norms[len(tensors) :], [p.numel() for p in parameters]
         capped = safeguards.shortened(steps, lengths, norms[: len(tensors)], sizes)
         for tensor, step in zip(tensors, capped, strict=True):
-            tensor.sub_(step)
+            tensor.sub_(step.view_as(tensor))
 
 
 def _group(meshes: Sequence[Any], numbers: tuple[int, ...]) -> Any:

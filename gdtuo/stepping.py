@@ -21,7 +21,7 @@ from gdtuo.errors import GdtuoError
 from gdtuo.groups import Granularity, Group, States
 from gdtuo.learner import HyperStep, Learner
 from gdtuo.rule import State
-from gdtuo.sharded import Ranks, cell_for, part_like, part_of
+from gdtuo.sharded import Ranks, cell_for, part_of, placed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Gradients:
 
     maximize: bool = False
     along: Mapping[Tensor, Tensor | None] | None = None
+    #: of the parameters that are spread over ranks, this rank's parts of the gradients
+    parts: Mapping[Tensor, Tensor] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def given(
@@ -45,8 +47,9 @@ class Gradients:
                 "Tower.step: a gradient is sparse. Expected dense ones: build the layer with "
                 "sparse=False."
             )
+        parts = placed(parameters, (p.grad for p in parameters), "a gradient")
         if cotangents is None:
-            return cls(maximize)
+            return cls(maximize, None, parts)
         along = list(cotangents)
         if len(along) != len(parameters):
             raise GdtuoError(
@@ -61,25 +64,22 @@ class Gradients:
                     f"Tower.step: a cotangent {given} for a parameter of shape {list(p.shape)}. "
                     "Give a dense gradient of the same shape, in the order of the groups, or None."
                 )
-        return cls(maximize, dict(zip(parameters, along, strict=True)))
+        given = dict(zip(parameters, along, strict=True))
+        return cls(maximize, given | placed(parameters, along, "a cotangent"), parts)
 
     def of(self, cell: Cell, copy: bool) -> Tensor:
         """The gradients, those of what is minimized."""
-        return self._joined(cell, [p.grad for p in cell.parameters], "a gradient", copy)
+        return self._joined(cell, [self.parts.get(p, p.grad) for p in cell.parameters], copy)
 
     def cotangent(self, cell: Cell, g: Tensor) -> Tensor:
         """What the hypergradients are taken along, where the gradient is ``g``."""
         if self.along is None:
             return g
-        along = [self.along[p] for p in cell.parameters]
-        return self._joined(cell, along, "a cotangent", copy=False)
+        return self._joined(cell, [self.along[p] for p in cell.parameters], copy=False)
 
-    def _joined(self, cell: Cell, gradients: list[Tensor | None], what: str, copy: bool) -> Tensor:
-        parts = [
-            torch.zeros_like(tensor) if g is None else part_like(p, g, what)
-            for g, p, tensor in zip(gradients, cell.parameters, cell.tensors, strict=True)
-        ]
-        g = cell.join(parts, copy=copy)
+    def _joined(self, cell: Cell, gradients: list[Tensor | None], copy: bool) -> Tensor:
+        pairs = zip(gradients, cell.tensors, strict=True)
+        g = cell.join([torch.zeros_like(p) if g is None else g for g, p in pairs], copy=copy)
         return g.neg() if self.maximize else g.detach()
 
 

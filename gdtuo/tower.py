@@ -257,7 +257,8 @@ class Tower(torch.optim.Optimizer):
                 for made in drafts:
                     commit(made, None, apply)
         if self._ranks is not None and held:
-            self._ranks.subtract(self.safeguards, held)
+            order = (p for group in self.param_groups for p in group["params"])
+            self._ranks.subtract(self.safeguards, held, order)
 
     def _gather(self, learner: Learner, gradients: Gradients) -> Gathered:
         everything = zip(self.param_groups, (levels[0] for levels in self._levels), strict=True)
