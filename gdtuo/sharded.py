@@ -299,9 +299,10 @@ def shown(p: Tensor, store: Store, level: Level) -> Store:
     They share their memory."""
     if not is_spread(p):
         return store
-    return {
-        key: spread_like(p, x) if _is_like_parameter(key, level) else x for key, x in store.items()
-    }
+    own = {key: x for key, x in store.items() if _is_like_parameter(key, level)}
+    # torch 2.13 neither copies nor saves a DTensor whose part begins amid another tensor.
+    store |= {key: x.clone() for key, x in own.items() if x.storage_offset()}
+    return store | {key: spread_like(p, store[key]) for key in own}
 
 
 def parts(p: Tensor, store: Store, level: Level) -> Store:

@@ -64,8 +64,9 @@ class Gradients:
                     f"Tower.step: a cotangent {given} for a parameter of shape {list(p.shape)}. "
                     "Give a dense gradient of the same shape, in the order of the groups, or None."
                 )
-        given = dict(zip(parameters, along, strict=True))
-        return cls(maximize, given | placed(parameters, along, "a cotangent"), parts)
+        by_parameter = dict(zip(parameters, along, strict=True))
+        by_parameter.update(placed(parameters, along, "a cotangent"))
+        return cls(maximize, by_parameter, parts)
 
     def of(self, cell: Cell, copy: bool) -> Tensor:
         """The gradients, those of what is minimized."""

@@ -83,7 +83,7 @@ def _work(connection: Connection) -> None:
 class world:  # noqa: N801
     """A process group while it lasts; what waits longer than ``seconds`` is an error."""
 
-    def __init__(self, rank: int, ranks: int, store: str, seconds: float = 60) -> None:
+    def __init__(self, rank: int, ranks: int, store: str, seconds: float = 30) -> None:
         self.options = {
             "init_method": f"file://{store}",
             "rank": rank,

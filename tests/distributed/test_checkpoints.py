@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
+import io
 import itertools
-import pickle
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ import gdtuo
 from gdtuo import Safeguards
 from tests.distributed.problem import TOWERS, Spread, read
 
-RULES = [TOWERS[name] for name in ("Adam 1", "SGD 2", "NAdam 1", "AdamW 1", "Muon 1")]
+RULES = [TOWERS[name] for name in ("AdamW 1", "NAdam 1", "Muon 1")]
 SAFE = Safeguards(guard=10)
 HIDDEN = 8  # one that tensor parallelism and FSDP can both take
 
@@ -114,7 +114,9 @@ def shown():
         for key, value in state[i].items()
         if isinstance(value, DTensor)
     ]
-    plain = {key for store in state.values() for key, x in store.items() if not isinstance(x, DTensor)}
+    plain = {
+        key for store in state.values() for key, x in store.items() if not isinstance(x, DTensor)
+    }
     # What is shown is what is kept: a load in place needs no more.
     state[0]["exp_avg"].to_local().fill_(7.0)
     p = next(spread.model.parameters())
@@ -132,13 +134,14 @@ def test_the_state_is_spread_as_the_parameters_are(processes):
 def copied():
     spread, tower = start("fsdp", TOWERS["Adam 1"])
     spread.train(tower, range(2))
+    tower.zero_grad()  # torch can't copy gradients that are DTensors
     parameters, other = copy.deepcopy((list(spread.model.parameters()), tower))
     for p, q in zip(parameters, spread.model.parameters(), strict=True):
         q.grad = torch.ones_like(q)
         p.grad = torch.ones_like(p)
     tower.step()
     other.step()
-    pickle.dumps(tower.state_dict())
+    torch.save(tower.state_dict(), io.BytesIO())
     return read(tower) == read(other), all(
         torch.equal(p.full_tensor(), q.full_tensor())
         for p, q in zip(parameters, spread.model.parameters(), strict=True)
@@ -150,7 +153,7 @@ def test_a_copy_goes_the_same_way(processes):
 
 
 def of_another_shape():
-    spread, tower = start("fsdp", TOWERS["Adam 1"])
+    tower = start("fsdp", TOWERS["Adam 1"])[1]
     other = Spread("fsdp", 2 * HIDDEN).tower(TOWERS["Adam 1"], safeguards=SAFE)
     with pytest.raises(gdtuo.GdtuoError, match=r"exp_avg of shape \[8, 6\] .* \[16, 6\]"):
         other.load_state_dict(tower.state_dict())

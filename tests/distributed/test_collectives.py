@@ -62,7 +62,9 @@ def communicated(case, spread, tower):
 
     with mock.patch.object(tower, "step", step):
         case.step(spread, tower, 2)
-    counts = {re.sub(r"\W", "", str(op).split(".")[1]): n for op, n in counter.get_comm_counts().items()}
+    counts = {
+        re.sub(r"\W", "", str(op).split(".")[1]): n for op, n in counter.get_comm_counts().items()
+    }
     return counts, sizes
 
 
@@ -117,7 +119,9 @@ def is_whole(p):
     return all(isinstance(each, Replicate) for each in placements)
 
 
-@pytest.mark.parametrize(("kind", "ranks"), [("fsdp", 4), ("tp", 2)])
+@pytest.mark.parametrize(
+    ("kind", "ranks"), [("fsdp", 2), ("tp", 2), pytest.param("hsdp", 4, marks=pytest.mark.slow)]
+)
 def test_ranks_never_drift(processes, kind, ranks):
     first, *others = processes.run(drifting, ranks, kind, 200)
     assert all(other == first for other in others)

@@ -9,7 +9,7 @@ import pytest
 
 import gdtuo
 from gdtuo import Safeguards
-from tests.distributed.problem import TOWERS, Case, Spread, trajectories
+from tests.distributed.problem import HIDDEN, TOWERS, Case, trajectories
 
 EVERY_RULE = [Case(rule) for rule in TOWERS.values()]
 
@@ -27,16 +27,19 @@ MUON = TOWERS["Muon 1"]
 # One whose hypergradients are not 0 to rounding, of which a sign would be made.
 ONLY_LR = gdtuo.parse("Adam^lr(0.02) / SGD(1e-3)")
 
+BOTH = [Safeguards(), Safeguards(cap=0.02, guard=10)]
+
 USES = [
-    *(Case(rule, per, safe) for per in ("tower", "tensor") for rule in (ADAM, DECAY) for safe in (Safeguards(), Safeguards(cap=0.02, guard=10))),
-    *(Case(rule, safeguards=safe) for safe in SAFEGUARDS for rule in (ADAM, MUON)),
+    *(Case(ADAM, per, safe) for per in ("tower", "tensor") for safe in BOTH),
+    *(Case(DECAY, per, safe) for per in ("tower", "tensor") for safe in BOTH),
+    *(Case(rule, safeguards=safe) for rule in (ADAM, MUON) for safe in SAFEGUARDS),
     Case(ONLY_LR, safeguards=Safeguards(hyper_step="sign", cap=0.02)),
-    *(Case(ADAM, safeguards=safe, piece=16) for safe in (Safeguards(), Safeguards(cap=0.02, guard=10))),
+    *(Case(ADAM, safeguards=safe, piece=16) for safe in BOTH),
     *(Case(ADAM, per, by_layer=True) for per in ("group", "tensor")),
     *(Case(rule, held_out=True) for rule in (ADAM, DECAY, MUON)),
     *(Case(rule, batches=2) for rule in (ADAM, DECAY)),
     *(Case(rule, freezes=True, schedules=True) for rule in (ADAM, MUON)),
-]  # fmt: skip
+]
 
 
 @functools.cache
@@ -48,52 +51,39 @@ def in_one_process(hidden: int, case: Case) -> list[list[float]]:
 def expect_one_process(processes, kind, ranks, cases):
     answers = processes.run(trajectories, ranks, kind, cases)
     for case, *found in zip(cases, *answers, strict=True):
-        right = in_one_process(Spread.HIDDEN[kind], case)
+        right = in_one_process(HIDDEN[kind], case)
         for ours, theirs in itertools.product(found, [right]):
             for values, expected in zip(ours, theirs, strict=True):
                 assert values == pytest.approx(expected, rel=1e-9, abs=1e-9), case
         assert all(each == found[0] for each in found), f"ranks have drifted: {case}"
 
 
+SLOW = [("fsdp", 4), ("tp", 4), ("hsdp", 4), ("fsdp and tp", 4)]
+slow = [pytest.param(*each, marks=pytest.mark.slow) for each in SLOW]
+
+
 @pytest.mark.parametrize(
-    ("kind", "ranks"),
-    [
-        ("ddp", 2),
-        ("fsdp", 2),
-        ("tp", 2),
-        ("replicated", 2),
-        pytest.param("fsdp", 4, marks=pytest.mark.slow),
-        pytest.param("tp", 4, marks=pytest.mark.slow),
-        pytest.param("hsdp", 4, marks=pytest.mark.slow),
-        ("fsdp and tp", 4),
-    ],
+    ("kind", "ranks"), [("ddp", 2), ("fsdp", 2), ("tp", 2), ("replicated", 2), *slow]
 )
 def test_every_rule_at_every_height(processes, kind, ranks):
     expect_one_process(processes, kind, ranks, EVERY_RULE)
 
 
-@pytest.mark.parametrize(
-    ("kind", "ranks"),
-    [
-        ("ddp", 2),
-        ("hsdp", 4),
-        ("tp", 2),
-        pytest.param("fsdp", 2, marks=pytest.mark.slow),
-        pytest.param("fsdp", 4, marks=pytest.mark.slow),
-        pytest.param("fsdp and tp", 4, marks=pytest.mark.slow),
-        pytest.param("replicated", 2, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize(("kind", "ranks"), [("ddp", 2), ("fsdp", 2), ("tp", 2), *slow])
 def test_every_way_to_use_a_tower(processes, kind, ranks):
     expect_one_process(processes, kind, ranks, USES)
 
 
+@pytest.mark.parametrize(("kind", "ranks"), SLOW)
+def test_some_on_four_ranks(processes, kind, ranks):
+    some = [Case(TOWERS[name]) for name in ("SGD 1", "Adam 2", "Muon 1")]
+    expect_one_process(processes, kind, ranks, [*some, Case(DECAY, "tensor", BOTH[1])])
+
+
 def test_a_compiled_step(processes):
     """Its sum over ranks is a node of the graph."""
-    safe = Safeguards(cap=0.02, guard=10)
-    cases = [Case(ONLY_LR, safeguards=safe, compile="eager", steps=6, piece=16)]
-    for kind in ("fsdp", "tp"):
-        expect_one_process(processes, kind, 2, cases)
+    cases = [Case(ONLY_LR, safeguards=BOTH[1], compile="eager", steps=6, piece=16)]
+    expect_one_process(processes, "fsdp", 2, cases)
 
 
 @pytest.mark.slow
@@ -103,6 +93,6 @@ def test_a_step_compiled_by_inductor(processes, kind, ranks):
         Case(rule, per, safe, compile=True, steps=6, piece=16, by_layer=rule is ADAM)
         for rule in (ADAM, DECAY)
         for per in ("group", "tensor")
-        for safe in (Safeguards(), Safeguards(cap=0.02, guard=10))
+        for safe in BOTH
     ]
     expect_one_process(processes, kind, ranks, cases)
