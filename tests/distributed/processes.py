@@ -95,4 +95,5 @@ class world:  # noqa: N801
         dist.init_process_group("gloo", **self.options)
 
     def __exit__(self, *_: Any) -> None:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
