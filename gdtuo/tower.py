@@ -62,10 +62,16 @@ class Tower(torch.optim.Optimizer):
     Schedules: ``param_groups[i]["lr"]`` is nominal. The step taken is the learned ``lr`` times
     nominal / initial, so that a scheduler means a factor, which the hypergradient accounts for.
 
+    Several processes: nothing has to be said. In DistributedDataParallel nothing is communicated;
+    parameters that are DTensors (FSDP2, tensor parallelism) cost one small all-reduce a step, two
+    with a ``cap``. `state_dict` then has DTensors too, ``state`` this rank's parts of them.
+
     Raises:
         GdtuoError: no parameters, a module or a rule in their place, complex parameters, unknown
-            or out-of-domain values in a group; in `step`, parameters that have never had a
-            gradient, or sparse ones; in `load_state_dict`, the state of another tower.
+            or out-of-domain values in a group; parameters of a FullyShardedDataParallel, a
+            ZeroRedundancyOptimizer's, or DTensors over different ranks or with per="element"; in
+            `step`, parameters that have never had a gradient, or sparse ones, or on another mesh;
+            in `load_state_dict`, the state of another tower.
 
     Example:
         >>> import gdtuo, torch

@@ -23,7 +23,7 @@ from tests.benchmarks.race import Race, settings
 GPT = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "train_fsdp.py"))["GPT"]
 RULE = gdtuo.parse("Adam(1e-4) / SGD(1e-9)")
 MUON = gdtuo.parse("Muon(1e-4) / SGD(1e-9)")
-ROUNDS = 30
+ROUNDS = 20
 
 
 def muon(parameters, **options):
@@ -59,6 +59,9 @@ def measure(width: int, blocks: int, batch: int) -> None:
             optimizer.step()
 
         training[name], stepping[name] = train, optimizer.step
+    alone = GPT(64, length, width, blocks, 4)  # on each rank for itself: what is not communication
+    nn.functional.cross_entropy(alone(x[:, :-1]), x[:, 1:].flatten()).backward()
+    stepping["Muon / SGD, not sharded"] = muon(list(alone.parameters())).step
     numbers = [torch.zeros(3), torch.zeros(())]
     stepping["the sum alone"] = lambda: optimizer._ranks.sums(numbers)
     for what, sides in (("training step", training), ("`step()` alone", stepping)):
@@ -68,7 +71,7 @@ def measure(width: int, blocks: int, batch: int) -> None:
         if dist.get_rank() == 0:
             medians = {name: statistics.median(each) for name, each in race.seconds.items()}
             base = medians["torch.optim.Adam"]
-            print(f"{what}, {elements / 1e6:.1f} million parameters, batch {batch} a rank", settings())
+            print(f"{what}, {elements / 1e6:.1f} million parameters, {batch} sequences a rank")
             for name, median in medians.items():
                 print(f"  {name}: {1e3 * median:.3f} ms, {median / base:.2f}", flush=True)
 
@@ -77,6 +80,8 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     dist.init_process_group("gloo")
+    if dist.get_rank() == 0:
+        print(settings())
     measure(width=64, blocks=2, batch=16)
     measure(width=256, blocks=4, batch=4)
     dist.destroy_process_group()

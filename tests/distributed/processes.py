@@ -73,6 +73,7 @@ def _work(connection: Connection) -> None:
                 warnings.simplefilter("error")
                 # torch's advice to models that go on in place, which none here does.
                 warnings.filterwarnings("ignore", "FSDP2-wrapped module")
+                warnings.filterwarnings("ignore", "`torch.jit.script")  # in the compiler
                 with world(rank, ranks, store):
                     answer = (True, function(*args))
         except Exception:

@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Shard
 
 import gdtuo
 from gdtuo import Safeguards
@@ -150,6 +150,43 @@ def copied():
 
 def test_a_copy_goes_the_same_way(processes):
     assert processes.run(copied, 2) == [(True, True)] * 2
+
+
+def placed_otherwise():
+    """A state of whole tensors, and one of DTensors by columns, are loaded by rows."""
+    spread, tower = start("fsdp", TOWERS["AdamW 1"])
+    spread.train(tower, range(3))
+    state = tower.state_dict()
+
+    def changed(change):
+        stores = {
+            i: {k: change(x) if isinstance(x, DTensor) else x for k, x in store.items()}
+            for i, store in state["state"].items()
+        }
+        return state | {"state": stores}
+
+    def by_columns(x):
+        return x.redistribute(placements=[Shard(x.dim() - 1)])
+
+    same = []
+    for change in (DTensor.full_tensor, by_columns):
+        other = start("fsdp", TOWERS["AdamW 1"])[1]
+        other.load_state_dict(changed(change))
+        kept = [
+            (store[key], theirs[key])
+            for store, theirs in zip(tower.state.values(), other.state.values(), strict=True)
+            for key in ("exp_avg", "exp_avg_sq", "previous_gradient", "previous_parameter")
+        ]
+        same.append(all(torch.equal(x, y) for x, y in kept))
+    alone = start("one", TOWERS["AdamW 1"])[1]
+    alone.load_state_dict(state)  # whole, where the parameters are
+    whole = [x.full_tensor() for store in state["state"].values() for x in list(store.values())[:4]]
+    theirs = [x for store in alone.state.values() for x in list(store.values())[:4]]
+    return [*same, all(torch.equal(x, y) for x, y in zip(whole, theirs, strict=True))]
+
+
+def test_a_state_that_lies_otherwise_is_brought_where_the_parameters_are(processes):
+    assert processes.run(placed_otherwise, 2) == [[True] * 3] * 2
 
 
 def of_another_shape():
