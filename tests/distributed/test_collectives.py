@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from unittest import mock
 
 import pytest
@@ -126,3 +128,17 @@ def test_ranks_never_drift(processes, kind, ranks):
     first, *others = processes.run(drifting, ranks, kind, 200)
     assert all(other == first for other in others)
     assert torch.tensor(first[0]).isfinite().all()
+
+
+def test_a_torch_without_distributed_is_enough():
+    program = """
+import sys, torch, gdtuo
+sys.modules["torch.distributed"] = sys.modules["torch.distributed.tensor"] = None
+p = torch.nn.Parameter(torch.ones(3))
+tower = gdtuo.Tower([p], gdtuo.Adam(optimizer=gdtuo.SGD(1e-5)))
+for _ in range(3):
+    p.grad = torch.ones(3)
+    tower.step()
+tower.load_state_dict(tower.state_dict())
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=100)
