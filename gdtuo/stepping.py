@@ -70,7 +70,10 @@ class Gradients:
 
     def of(self, cell: Cell, copy: bool) -> Tensor:
         """The gradients, those of what is minimized."""
-        return self._joined(cell, [self.parts.get(p, p.grad) for p in cell.parameters], copy)
+        gradients = [p.grad for p in cell.parameters]
+        if self.parts:
+            gradients = [self.parts.get(p, p.grad) for p in cell.parameters]
+        return self._joined(cell, gradients, copy)
 
     def cotangent(self, cell: Cell, g: Tensor) -> Tensor:
         """What the hypergradients are taken along, where the gradient is ``g``."""
