@@ -9,7 +9,7 @@ if not torch.distributed.is_available():
     collect_ignore_glob = ["*"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def processes() -> Iterator[Processes]:
     started = Processes(4)
     yield started
