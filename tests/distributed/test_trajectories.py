@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 
@@ -51,7 +52,7 @@ def in_one_process(hidden: int, case: Case) -> list[list[float]]:
 def expect_one_process(processes, kind, ranks, cases):
     answers = processes.run(trajectories, ranks, kind, cases)
     for case, *found in zip(cases, *answers, strict=True):
-        right = in_one_process(HIDDEN[kind], case)
+        right = in_one_process(HIDDEN[kind], dataclasses.replace(case, compile=False))
         for ours, theirs in itertools.product(found, [right]):
             for values, expected in zip(ours, theirs, strict=True):
                 assert values == pytest.approx(expected, rel=1e-9, abs=1e-9), case
@@ -90,9 +91,8 @@ def test_a_compiled_step(processes):
 @pytest.mark.parametrize(("kind", "ranks"), [("ddp", 2), ("fsdp", 2), ("fsdp and tp", 4)])
 def test_a_step_compiled_by_inductor(processes, kind, ranks):
     cases = [
-        Case(rule, per, safe, compile=True, steps=6, piece=16, by_layer=rule is ADAM)
-        for rule in (ADAM, DECAY)
-        for per in ("group", "tensor")
-        for safe in BOTH
+        Case(ADAM, safeguards=BOTH[1], compile=True, steps=5, piece=16),
+        Case(DECAY, "tensor", compile=True, steps=5),
+        Case(ONLY_LR, compile=True, steps=5, by_layer=True),
     ]
     expect_one_process(processes, kind, ranks, cases)
