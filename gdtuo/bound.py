@@ -15,6 +15,7 @@ from gdtuo.cell import Store
 from gdtuo.core import arithmetic_dtype
 from gdtuo.groups import Group
 from gdtuo.learner import Learner
+from gdtuo.sharded import Ranks, part_of
 from gdtuo.stepping import Gradients, Work
 
 Tensors = dict[str, Tensor]
@@ -95,6 +96,7 @@ class BoundStep:
         learners, works: what the step is made of.
         stores: the groups that these refer to.
         capturable: count on the device too, for steps that the host knows nothing of.
+        ranks: over which the parameters are spread, if they are.
     """
 
     graph: Graph  #: takes the step in place; see `gdtuo.compiled.Plan.function`
@@ -106,10 +108,11 @@ class BoundStep:
         works: Sequence[Work],
         stores: Sequence[Store],
         capturable: bool,
+        ranks: Ranks | None,
     ) -> None:
         # The gradients of now are not held for the next step.
         self.works = [dataclasses.replace(w, g=w.g.new_empty(0), along=None) for w in works]
-        self.stores = stores
+        self.stores, self.ranks = stores, ranks
         self.safeguards = learners[0].safeguards
         self.learner = learners[0]
         self.factors = [work.lr_factor for work in works]
@@ -183,13 +186,18 @@ class BoundStep:
         self.kept = Entries(kept_numbers)  #: after any step
         self.counts = Entries([(store, key, store[key]) for store, key in self.counters])
         self.first_counts = self.counts.values
-        stepped = [(work.g.dtype, work.g.device, work.cell.tensors) for work in self.works]
+        stepped = [(work.g.dtype, work.g.device, work.cell) for work in self.works]
         self.parameters = [
-            (p, dtype, device) for dtype, device, tensors in stepped for p in tensors
+            (p, dtype, device) for dtype, device, cell in stepped for p in cell.parameters
         ]
+        pairs = [
+            pair for *_, cell in stepped for pair in zip(cell.parameters, cell.tensors, strict=True)
+        ]
+        self.parts = [(p, part) for p, part in pairs if p is not part]
         known = {id(p) for p, *_ in self.parameters}
         self.others = [p for group in every for p in group["params"] if id(p) not in known]
         self.sizes = [len(group["params"]) for group in every]
+        self.order = [p for group in every for p in group["params"]]
 
     def is_current(self, every: Sequence[Group]) -> bool:
         """Whether the step to come is of the same kind, on the same tensors."""
@@ -202,6 +210,7 @@ class BoundStep:
                 for p, dtype, device in self.parameters
             )
             and all(p.grad is None for p in self.others)
+            and all(part_of(p) is part for p, part in self.parts)
             and all(map(operator.is_, self.tensors.now(), self.tensors.values))
             and all(
                 list(each.now()) == each.values for each in (self.kept, self.frozen, self.counts)
@@ -248,8 +257,13 @@ class BoundStep:
                 torch._dynamo.maybe_mark_dynamic(tensor, list(range(tensor.dim())))
             self.is_new = False
         steps = self.graph(self.cells, self.groups)
-        for work, tensors in zip(self.works, self.cells, strict=True):
+        for tensors in self.cells:
             for key in ("g", "along", "w"):
                 tensors.pop(key, None)
-            if not work.cell.in_place:
-                stepping.subtract(self.learner, work.cell, steps.pop(0))
+        cells = [work.cell for work in self.works]
+        if self.ranks is not None and self.safeguards.cap is not None:
+            held = list(zip(cells, steps, strict=True))
+            self.ranks.subtract(self.safeguards, held, self.order)
+            return
+        for cell, step in zip((cell for cell in cells if not cell.in_place), steps, strict=True):
+            stepping.subtract(self.learner, cell, step)

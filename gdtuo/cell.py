@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gdtuo.core import Inputs, Level, pull_back, remade
+from gdtuo.core import Inputs, Level, pull_back, remade, update
 from gdtuo.rule import State
 
 Store = dict[str, Any]
@@ -46,6 +46,9 @@ class Cell:
     guard: int = 0  #: see `Safeguards`
     in_pieces: bool = False  #: one tensor, too large to be updated at once
     in_place: bool = False  #: what is kept is written into the tensors that are there
+    #: of the model: the tensors themselves, or those that they are this rank's parts of
+    parameters: Sequence[Tensor] = ()
+    counts: bool = True  #: whether its hypergradient is counted on this rank, not on another
 
     def pieces(self) -> Iterator[tuple[Cell, slice]]:
         """Cells of one part of the tensor after the other, and where that is; or this one. What is
@@ -89,11 +92,14 @@ class Cell:
 
     def initialize(self, dtype: torch.dtype) -> None:
         for tensor, store in zip(self.tensors, self.stores, strict=True):
-            state = self.level.rule.init(tensor.detach().to(dtype))
+            state = self.first_state(tensor, dtype)
             state |= {key: torch.zeros_like(tensor) for key in self.level.previous_keys}
             numbers = {"step": 0, "is_kept": 0}
             store |= {self.prefix + key: value for key, value in (state | numbers).items()}
             set_guard(store, self.prefix, self.guard, tensor.device)
+
+    def first_state(self, tensor: Tensor, dtype: torch.dtype) -> State:
+        return self.level.rule.init(tensor.detach().to(dtype))
 
     @property
     def steps(self) -> int:
@@ -137,13 +143,23 @@ class Cell:
         state = self.state()
         if not self.is_kept or (along is None and not self.level.lags):
             return None, state
-        last = (self.level, self.of(learned), constant, self.previous(lr_factor))
-        v, after = (None, remade(*last)[1]) if along is None else pull_back(*last, along)
+        v, after = self.pulled(learned, constant, self.previous(lr_factor), along)
         if self.guard:
             valid = self._read("is_valid")
             after = {key: torch.where(valid, after[key], state[key]) for key in state}
             v = None if v is None else torch.where(valid, v, 0.0)
         return v, after
+
+    def pulled(
+        self, learned: Tensor, constant: Tensor, previous: Inputs, along: Tensor | None
+    ) -> tuple[Tensor | None, State]:
+        """The hypergradient through an update along a cotangent, if any, and the state after it."""
+        last = (self.level, self.of(learned), constant, previous)
+        return (None, remade(*last)[1]) if along is None else pull_back(*last, along)
+
+    def update(self, learned: Tensor, constant: Tensor, inputs: Inputs) -> tuple[Tensor, State]:
+        """The step, and the state after it."""
+        return update(self.level, self.of(learned), constant, inputs)
 
     def save(self, inputs: Inputs, state_after: State, ok: Tensor | None = None) -> None:
         """Keep what the next step needs of the update that was just made."""

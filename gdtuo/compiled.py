@@ -28,6 +28,7 @@ from gdtuo.groups import Group
 from gdtuo.learner import Learner
 from gdtuo.passes import options
 from gdtuo.safeguards import Safeguards
+from gdtuo.sharded import Ranks, placed
 from gdtuo.stepping import Draft, Gathered, Gradients, Work
 
 log = logging.getLogger("gdtuo")
@@ -46,13 +47,17 @@ class Plan:
     """All that a graph is compiled for; groups are told apart by their place in a list."""
 
     learners: tuple[tuple[tuple[Level, ...], Safeguards, int], ...]
-    works: tuple[tuple[tuple[Level, Copies, int, bool], ...], ...]  #: of each learner
+    works: tuple[tuple[tuple[Level, Copies, int, bool, bool], ...], ...]  #: of each learner
     kinds: tuple[tuple[torch.dtype, torch.device, int, bool], ...]
     layouts: tuple[Layout, ...]  #: of the tensors of each cell, then of each group
+    ranks: Ranks | None
 
     @classmethod
     def of(
-        cls, learners: Sequence[Learner], gathered: Sequence[Gathered], bound: BoundStep
+        cls,
+        learners: Sequence[Learner],
+        gathered: Sequence[Gathered],
+        bound: BoundStep,
     ) -> Plan:
         """The plan of a step that is bound."""
         at = [id(store) for store in bound.stores]
@@ -60,7 +65,13 @@ class Plan:
             learners=tuple((x.levels, x.safeguards, at.index(id(x.store))) for x in learners),
             works=tuple(
                 tuple(
-                    (w.cell.level, _copies(w.cell), at.index(id(w.group)), w.cell.in_place)
+                    (
+                        w.cell.level,
+                        _copies(w.cell),
+                        at.index(id(w.group)),
+                        w.cell.in_place,
+                        w.cell.counts,
+                    )
                     for w in works
                 )
                 for works, _ in gathered
@@ -71,6 +82,7 @@ class Plan:
                 for w in works
             ),
             layouts=bound.layouts,
+            ranks=bound.ranks,
         )
 
     def function(self) -> Callable[[list[Tensors], list[Tensors]], list[Tensor]]:
@@ -89,19 +101,32 @@ class Plan:
             steps: list[Tensor] = []
             for (levels, safeguards, at), of_learner in zip(self.learners, self.works, strict=True):
                 works = []
-                for level, copies, group, alone in of_learner:
+                for level, copies, group, alone, counts in of_learner:
                     store = rest.pop(0)
                     store.setdefault("step", 1)
                     store["is_kept"] = int(bool(level.learned))
                     g: Tensor = store["g"]
                     w, guarded = store.get("w", g), safeguards.guard
-                    cell = Cell(level, [w], [store], "", _slice(copies), guarded, in_place=alone)
+                    cell = Cell(
+                        level,
+                        [w],
+                        [store],
+                        "",
+                        _slice(copies),
+                        guarded,
+                        in_place=alone,
+                        counts=counts,
+                    )
                     along = store.get("along", g) if level.learned else None
                     works.append(Work(stores[group], cell, g, along, store["lr_factor"]))
                 drafts.append(stepping.draft(Learner(levels, stores[at], safeguards), works, []))
 
+            stepping.complete(drafts, self.ranks)
+            # A cap needs norms over all ranks before any tensor can move.
+            capped = self.ranks is not None and self.learners[0][1].cap is not None
+
             def keep(learner: Learner, cell: Cell, made: Tensor) -> None:
-                if cell.in_place:
+                if cell.in_place and not capped:
                     stepping.subtract(learner, cell, made)
                 else:
                     steps.append(made)
@@ -186,7 +211,11 @@ class CompiledStep:
         """Take the very kind of step that was taken last, if it still is one; whether it was."""
         if self._bound is None or not self._bound.is_current(groups):
             return False
-        self._bound.run(Gradients(maximize))
+        parts = {}
+        if self._bound.parts:
+            order = self._bound.order
+            parts = placed(order, (p.grad for p in order), "a gradient")
+        self._bound.run(Gradients(maximize, None, parts))
         return True
 
     def take(
@@ -195,6 +224,7 @@ class CompiledStep:
         learners: Sequence[Learner],
         gathered: Sequence[Gathered],
         gradients: Gradients,
+        ranks: Ranks | None = None,
     ) -> bool:
         """Take a step, if it is an ordinary one; return whether it was taken."""
         self._bound = None
@@ -213,7 +243,7 @@ class CompiledStep:
         works = [work for of_learner, _ in gathered for work in of_learner]
         every = [*(work.group for work in works), *(learner.store for learner in learners)]
         stores = list({id(group): group for group in every}.values())
-        bound = BoundStep(groups, learners, works, stores, self.capturable)
+        bound = BoundStep(groups, learners, works, stores, self.capturable, ranks)
         bound.graph = _graph(Plan.of(learners, gathered, bound), self.backend)
         try:
             bound.run(gradients)

@@ -17,6 +17,7 @@ from gdtuo.groups import check_bottom
 from gdtuo.notation import parse
 from gdtuo.rule import Rule
 from gdtuo.safeguards import NO_SAFEGUARDS, Safeguards
+from gdtuo.sharded import is_spread
 from gdtuo.stacked import MemberSafeguards, StackedTower
 
 
@@ -226,6 +227,11 @@ def _check_models(models: Any) -> None:
         raise GdtuoError(
             f"Ensemble: models is a {type(models).__name__} and not of modules, or empty. Give a "
             "list of a module for each member: [make_model() for _ in range(8)]."
+        )
+    if any(is_spread(p) for model in models for p in model.parameters()):
+        raise GdtuoError(
+            "Ensemble: the models' parameters are DTensors. Give models that are not spread over "
+            "ranks, and each rank its own ensemble."
         )
     first = _architecture(models[0])
     for i, model in enumerate(models):

@@ -219,7 +219,8 @@ class Muon(Rule):
     parameters (float32 for half), where torch's is bfloat16.
 
     It is for the matrices of hidden layers; the rest needs a group with a rule of its own. A step
-    of a matrix depends on all of it, so that Muon can't be an upper level.
+    of a matrix depends on all of it, so that Muon can't be an upper level, and that a DTensor which
+    is sharded is gathered, 5 times a step (docs/distributed.md).
 
     Args:
         lr: step size, raw coordinates, any finite number.

@@ -11,12 +11,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from gdtuo.cell import Cell, Store, set_guard
+from gdtuo.cell import Store, set_guard
 from gdtuo.core import Level, arithmetic_dtype
 from gdtuo.errors import GdtuoError
 from gdtuo.learner import Learner, Parts
 from gdtuo.rule import Rule
 from gdtuo.safeguards import NO_SAFEGUARDS
+from gdtuo.sharded import cell_for, part_of
 
 #: What has hyperparameters of its own: all groups together, each group, tensor, element, or member
 #: of an ensemble, an entry of the first dimension of all tensors.
@@ -98,7 +99,9 @@ def is_followed(group: Group, kind: Kind) -> bool:
 
 def initialize(p: Tensor, store: Store, level: Level, guard: int) -> None:
     """Start what is kept of one parameter."""
-    Cell(level, [p], [store], guard=guard).initialize(arithmetic_dtype(p.dtype))
+    kind = cell_for(p, level)
+    cell = kind(level, [part_of(p)], [store], guard=guard, parameters=[p])
+    cell.initialize(arithmetic_dtype(p.dtype))
 
 
 def set_guards(

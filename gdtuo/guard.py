@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from gdtuo import stepping
-from gdtuo.core import arithmetic_dtype
 from gdtuo.errors import GdtuoError
 from gdtuo.learner import Learner
 from gdtuo.stepping import Apply, Draft, subtract
@@ -24,12 +23,8 @@ def finite(made: Draft) -> Tensor:
     """For the loss gradient and each learned entry of each level, whether it was finite, its
     hypergradient and its new value. What comes after something that was not is not to blame."""
     learner, steps = made.learner, made.hyper_steps
-    # A norm that overflows is as bad: the squares that adaptive rules take would.
-    gradients = [work.g for work, _ in made.updates]
-    norms = [torch.linalg.vector_norm(g, dtype=arithmetic_dtype(g.dtype)) ** 2 for g in gradients]
-    fine = torch.ones((), dtype=torch.bool, device=learner.device)
-    for norm in norms:
-        fine = fine & norm.isfinite().to(learner.device)
+    assert made.fine is not None  # there is a guard
+    fine: Tensor = made.fine
     gradient = fine.view(1)
     entries = [fine.new_ones(len(level.entries())) for level in learner.levels]
 

@@ -13,6 +13,7 @@ from gdtuo.core import Inputs, Level, update
 from gdtuo.errors import GdtuoError
 from gdtuo.learner import Learner
 from gdtuo.safeguards import NO_SAFEGUARDS
+from gdtuo.sharded import parts, shown
 
 
 def load(
@@ -42,7 +43,8 @@ def load(
             learner.check_state(theirs)
             learner.check_layout(theirs)
             for p, i in zip(group["params"], theirs["params"], strict=True):
-                _check_shapes(p, optimizer.state.get(p, {}), given["state"].get(i, {}))
+                kept = shown(p, optimizer.state.get(p, {}), levels[0])
+                _check_shapes(p, kept, given["state"].get(i, {}))
         checked.update(given)
         return given
 
@@ -50,10 +52,14 @@ def load(
         # torch has cast the state to the parameters' dtype; half precision loses digits by it. And
         # what is written in place later must not be another tower's, whose state was given.
         saved_ids = [i for group in checked["param_groups"] for i in group["params"]]
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        for p, saved_id in zip(parameters, saved_ids, strict=True):
+        parameters = [
+            (p, levels[0])
+            for group, levels in zip(optimizer.param_groups, levels_of, strict=True)
+            for p in group["params"]
+        ]
+        for (p, level), saved_id in zip(parameters, saved_ids, strict=True):
             if saved_id in checked["state"]:
-                optimizer.state[p] = _copied(checked["state"][saved_id])
+                optimizer.state[p] = _copied(parts(p, checked["state"][saved_id], level))
         for group in optimizer.param_groups:
             group.update(_copied({k: v for k, v in group.items() if k != "params"}))
         follow()

@@ -83,12 +83,24 @@ class Safeguards:
         """The ``steps`` of ``tensors``, each no longer than the cap allows."""
         if self.cap is None:
             return steps
-        allowed = [
-            self.cap * torch.linalg.vector_norm(p).clamp_min(0.01 * p.numel() ** 0.5)
-            for p in tensors
-        ]
         steps = [step.nan_to_num(nan=math.nan) for step in steps]  # inf times 0 would be NaN
-        lengths = [torch.linalg.vector_norm(step) for step in steps]
+        norms, lengths = ([torch.linalg.vector_norm(x) for x in xs] for xs in (tensors, steps))
+        return self.shortened(steps, lengths, norms, [p.numel() for p in tensors])
+
+    def shortened(
+        self,
+        steps: Sequence[Tensor],
+        lengths: Sequence[Tensor],
+        norms: Sequence[Tensor],
+        sizes: Sequence[int],
+    ) -> list[Tensor]:
+        """The ``steps`` of those ``lengths``, each no longer than the cap allows for a tensor of
+        that norm and number of elements."""
+        assert self.cap is not None
+        allowed = [
+            self.cap * norm.clamp_min(0.01 * size**0.5)
+            for norm, size in zip(norms, sizes, strict=True)
+        ]
         return [
             step * (most / length).clamp_max(1.0).nan_to_num(1.0)  # a step of 0 stays
             for step, most, length in zip(steps, allowed, lengths, strict=True)

@@ -5,6 +5,7 @@ A draft changes nothing, so that everything can be looked at before anything is 
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,11 +16,12 @@ from torch import Tensor
 
 from gdtuo import groups
 from gdtuo.cell import PIECE, Cell, is_contiguous
-from gdtuo.core import Level, update
+from gdtuo.core import Level, arithmetic_dtype
 from gdtuo.errors import GdtuoError
 from gdtuo.groups import Granularity, Group, States
 from gdtuo.learner import HyperStep, Learner
 from gdtuo.rule import State
+from gdtuo.sharded import Ranks, cell_for, part_of, placed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Gradients:
 
     maximize: bool = False
     along: Mapping[Tensor, Tensor | None] | None = None
+    #: of the parameters that are spread over ranks, this rank's parts of the gradients
+    parts: Mapping[Tensor, Tensor] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def given(
@@ -43,8 +47,9 @@ class Gradients:
                 "Tower.step: a gradient is sparse. Expected dense ones: build the layer with "
                 "sparse=False."
             )
+        parts = placed(parameters, (p.grad for p in parameters), "a gradient")
         if cotangents is None:
-            return cls(maximize)
+            return cls(maximize, None, parts)
         along = list(cotangents)
         if len(along) != len(parameters):
             raise GdtuoError(
@@ -59,17 +64,22 @@ class Gradients:
                     f"Tower.step: a cotangent {given} for a parameter of shape {list(p.shape)}. "
                     "Give a dense gradient of the same shape, in the order of the groups, or None."
                 )
-        return cls(maximize, dict(zip(parameters, along, strict=True)))
+        by_parameter = dict(zip(parameters, along, strict=True))
+        by_parameter.update(placed(parameters, along, "a cotangent"))
+        return cls(maximize, by_parameter, parts)
 
     def of(self, cell: Cell, copy: bool) -> Tensor:
         """The gradients, those of what is minimized."""
-        return self._joined(cell, [p.grad for p in cell.tensors], copy)
+        gradients = [p.grad for p in cell.parameters]
+        if self.parts:
+            gradients = [self.parts.get(p, p.grad) for p in cell.parameters]
+        return self._joined(cell, gradients, copy)
 
     def cotangent(self, cell: Cell, g: Tensor) -> Tensor:
         """What the hypergradients are taken along, where the gradient is ``g``."""
         if self.along is None:
             return g
-        return self._joined(cell, [self.along[p] for p in cell.tensors], copy=False)
+        return self._joined(cell, [self.along[p] for p in cell.parameters], copy=False)
 
     def _joined(self, cell: Cell, gradients: list[Tensor | None], copy: bool) -> Tensor:
         pairs = zip(gradients, cell.tensors, strict=True)
@@ -110,6 +120,8 @@ class Draft:
     """A step of one learner and its groups, all but the parameters' own update."""
 
     learner: Learner
+    v: Tensor  #: the hypergradient of level 0
+    fine: Tensor | None  #: whether all gradients were finite, where a guard asks
     hyper_steps: list[HyperStep] = dataclasses.field(default_factory=list)
     #: with the state before the update; None: it is made once more, for it is large
     updates: list[tuple[Work, State | None]] = dataclasses.field(default_factory=list)
@@ -123,14 +135,15 @@ def gather(
     per: Granularity,
     gradients: Gradients,
     alone_from: int,
+    ranks: Ranks | None = None,
 ) -> Gathered:
     """The cells of groups that are to be updated, and those to be left alone; tensors of more than
-    ``alone_from`` elements by themselves."""
+    ``alone_from`` elements by themselves. ``ranks`` where they are spread over several."""
     learning = learner.is_learning(0)
     works, absent = list[Work](), list[tuple[Group, Cell]]()
     for group, level in members:
         factor = groups.lr_factor(group)
-        present, left_out = _cells(group, level, states, per, learner, alone_from)
+        present, left_out = _cells(group, level, states, per, learner, alone_from, ranks)
         absent += [(group, cell) for cell in left_out]
         for cell in present:
             g = gradients.of(cell, copy=not cell.in_place)  # which saving makes anyway
@@ -140,10 +153,11 @@ def gather(
 
 
 def draft(learner: Learner, works: Iterable[Work], absent: Iterable[tuple[Group, Cell]]) -> Draft:
-    """Pull the last update back along the gradients, and propose the step of every level above."""
-    made = Draft(learner)
+    """Pull the last update back along the gradients."""
     learned = learner.coordinates(0)[0]
     v = torch.zeros_like(learned)
+    works = list(works)
+    made = Draft(learner, v, _all_finite(learner, works) if learner.safeguards.guard else None)
     for group, cell in absent:  # left alone; what is kept of their last update is dropped
         constant, factor = group["level0.constant"], group["previous_lr_factor"]
         made.left_out.append((cell, cell.catch_up(learned, constant, None, factor)[1]))
@@ -152,12 +166,36 @@ def draft(learner: Learner, works: Iterable[Work], absent: Iterable[tuple[Group,
         state = None
         for piece in work.pieces() if not large or work.along is not None else ():
             pulled, state = piece.catch_up(learned, piece.along)
-            if pulled is not None:
+            if pulled is not None and piece.cell.counts:
                 piece.cell.of(v).add_(pulled)
         made.updates.append((work, None if large else state))
-    if made.updates:
-        made.hyper_steps = learner.propose(v)
     return made
+
+
+def _all_finite(learner: Learner, works: list[Work]) -> Tensor:
+    # A norm that overflows is as bad: the squares that adaptive rules take would.
+    gradients = [work.g for work in works]
+    norms = [torch.linalg.vector_norm(g, dtype=arithmetic_dtype(g.dtype)) ** 2 for g in gradients]
+    fine = torch.ones((), dtype=torch.bool, device=learner.device)
+    for norm in norms:
+        fine = fine & norm.isfinite().to(learner.device)
+    return fine
+
+
+def complete(drafts: Sequence[Draft], ranks: Ranks | None = None) -> None:
+    """Propose the step of every level above, from sums over all ``ranks``."""
+    if ranks is not None:
+        learning = [made for made in drafts if made.learner.is_learning(0)]
+        guarded = [(made, made.fine) for made in drafts if made.fine is not None]
+        bad = [(~fine).to(made.v.dtype) for made, fine in guarded]
+        whole = ranks.sums([*(made.v for made in learning), *bad])
+        for made in learning:
+            made.v = whole.pop(0)
+        for made, _ in guarded:
+            made.fine = whole.pop(0) == 0
+    for made in drafts:
+        if made.updates:
+            made.hyper_steps = made.learner.propose(made.v)
 
 
 def subtract(learner: Learner, cell: Cell, step: Tensor) -> None:
@@ -182,7 +220,7 @@ def commit(made: Draft, ok: Tensor | None = None, apply: Apply = subtract) -> No
             cell = piece.cell
             state = piece.catch_up(last, None)[1] if before is None else before
             inputs = cell.next(piece.g, state, work.lr_factor)
-            step, state_after = update(cell.level, cell.of(learned), constant, inputs)
+            step, state_after = cell.update(learned, constant, inputs)
             cell.save(inputs, state_after, flag)
             apply(learner, cell, step if flag is None else torch.where(flag, step, 0.0))
         work.cell.count(flag)
@@ -204,9 +242,11 @@ def _cells(
     per: Granularity,
     learner: Learner,
     alone_from: int,
+    ranks: Ranks | None,
 ) -> tuple[list[Cell], list[Cell]]:
     """Parameters that have a gradient, and those left out that had a kept update, in cells."""
     cells: dict[Any, Cell] = {}
+    members: dict[Any, list[Tensor]] = collections.defaultdict(list)
     together = level.rule.elementwise and per not in ("tensor", "element")
     # A cap looks at a whole step, and of a piece it is not known which elements' copies it has.
     by_pieces = learner.safeguards.cap is None and per not in ("element", "member")
@@ -218,17 +258,30 @@ def _cells(
         store = states.get(p, {})
         kept, steps, left_out = (store.get(key, 0) for key in ("is_kept", "step", "left_out"))
         if p.grad is not None or kept:
+            part = part_of(p)
+            counts = ranks is None or ranks.counts(p, level)
             alone = (
-                level.rule.elementwise and p.numel() > alone_from and is_contiguous(p, store)
+                level.rule.elementwise and part.numel() > alone_from and is_contiguous(part, store)
             ) and p.grad is not None
             # Those that have taken as many steps go together. With a guard the host knows only how
             # many were tried; of these as many were taken if they are the same ones.
-            alike = (p.dtype, p.device, steps, left_out) if together and not alone else i
-            large = by_pieces and alone and p.numel() > PIECE
-            new = Cell(level, [], [], copies=copies, guard=guard, in_pieces=large, in_place=alone)
-            cell = cells.setdefault((p.grad is not None, bool(kept), alike), new)
-            cell.tensors.append(p)
-            cell.stores.append(store)
+            alike = (p.dtype, p.device, steps, left_out, counts) if together and not alone else i
+            key = (p.grad is not None, bool(kept), alike)
+            if key not in cells:
+                cells[key] = cell_for(p, level)(
+                    level,
+                    [],
+                    [],
+                    copies=copies,
+                    guard=guard,
+                    in_pieces=by_pieces and alone and part.numel() > PIECE,
+                    in_place=alone,
+                    parameters=members[key],
+                    counts=counts,
+                )
+            cells[key].tensors.append(part)
+            cells[key].stores.append(store)
+            members[key].append(p)
         if guard and p.grad is None and steps:
             store["left_out"] = zlib.crc32(f"{left_out} {learner.store['steps']}".encode())
     present = [cell for (has_gradient, *_), cell in cells.items() if has_gradient]

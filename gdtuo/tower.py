@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from gdtuo import groups, guard
+from gdtuo import groups, guard, sharded
 from gdtuo.cell import PIECE
 from gdtuo.compiled import CompiledStep
 from gdtuo.core import Level, levels_of
@@ -18,7 +18,8 @@ from gdtuo.learner import Learner
 from gdtuo.loading import load
 from gdtuo.rule import Rule
 from gdtuo.safeguards import NO_SAFEGUARDS, Safeguards
-from gdtuo.stepping import Gathered, Gradients, commit, draft, gather
+from gdtuo.sharded import Held, Ranks
+from gdtuo.stepping import Apply, Gathered, Gradients, commit, complete, draft, gather, subtract
 
 
 class Tower(torch.optim.Optimizer):
@@ -61,10 +62,16 @@ class Tower(torch.optim.Optimizer):
     Schedules: ``param_groups[i]["lr"]`` is nominal. The step taken is the learned ``lr`` times
     nominal / initial, so that a scheduler means a factor, which the hypergradient accounts for.
 
+    Several processes: nothing has to be said. In DistributedDataParallel nothing is communicated;
+    parameters that are DTensors (FSDP2, tensor parallelism) cost one small all-reduce a step, two
+    with a ``cap``. `state_dict` then has DTensors too, ``state`` this rank's parts of them.
+
     Raises:
         GdtuoError: no parameters, a module or a rule in their place, complex parameters, unknown
-            or out-of-domain values in a group; in `step`, parameters that have never had a
-            gradient, or sparse ones; in `load_state_dict`, the state of another tower.
+            or out-of-domain values in a group; parameters of a FullyShardedDataParallel, a
+            ZeroRedundancyOptimizer's, or DTensors over different ranks or with per="element"; in
+            `step`, parameters that have never had a gradient, or sparse ones, or on another mesh;
+            in `load_state_dict`, the state of another tower.
 
     Example:
         >>> import gdtuo, torch
@@ -92,6 +99,7 @@ class Tower(torch.optim.Optimizer):
         capturable: bool = False,
     ) -> None:
         groups.check_bottom(rule)
+        sharded.check_whole_model()
         if isinstance(params, (nn.Module, Rule)):
             raise GdtuoError(
                 f"Tower: the first argument is a {type(params).__name__}. Give parameters: "
@@ -117,6 +125,7 @@ class Tower(torch.optim.Optimizer):
         self._compiled = CompiledStep(backend, capturable) if backend else None
         self._levels: list[tuple[Level, ...]] = []  # of each group
         self._has_warned = False  # of steps that the guard skipped
+        self._ranks: Ranks | None = None  # that share the parameters
         super().__init__(given, {"lr": rule.lr})  # type: ignore[attr-defined]
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -142,6 +151,8 @@ class Tower(torch.optim.Optimizer):
                     f"Tower: a parameter of shape {tuple(p.shape)} is complex. Give real ones: "
                     "view it with torch.view_as_real."
                 )
+            sharded.check(p)
+        self._ranks = self._found_ranks(levels[0])
         group["lr"] = group["unscheduled_lr"] = rule.lr  # type: ignore[attr-defined]
         group["previous_lr_factor"] = 1.0
         learner = Learner(levels, group, self.safeguards)
@@ -159,6 +170,25 @@ class Tower(torch.optim.Optimizer):
             if p.requires_grad:
                 groups.initialize(p, self.state[p], levels[0], self.safeguards.guard)
         groups.set_guards(group, self.state, levels, self.safeguards.guard, kind)
+
+    def _found_ranks(self, level: Level) -> Ranks | None:
+        """Those over which the parameters are spread, with a new group of this level 0."""
+        ranks = Ranks.of([p for group in self.param_groups for p in group["params"]], self._ranks)
+        if ranks is not None and self.per == "element":
+            raise GdtuoError(
+                "Tower: per='element' with parameters that are DTensors: each rank would have the "
+                "hyperparameters of its own elements, and none all of them. Use per='tensor'."
+            )
+        if self._compiled is not None:
+            for p in self.param_groups[-1]["params"]:
+                if sharded.is_gathered(p, level):
+                    raise GdtuoError(
+                        f"Tower: compile=True and {type(level.rule).__name__} with a DTensor of "
+                        f"placements {p.placements}: its step gathers whole matrices, which is "
+                        "not compiled. Leave compile out, or give these matrices a tower of their "
+                        "own."
+                    )
+        return ranks
 
     def _kind(self, group: dict[str, Any]) -> groups.Kind:
         """The dtype and device of the hyperparameters that ``group`` goes by."""
@@ -212,19 +242,29 @@ class Tower(torch.optim.Optimizer):
     def _take(self, learners: list[Learner], gradients: Gradients) -> None:
         self._settle()
         # Together where a graph or the guard needs all; else one by one: less is held at once.
-        together = self._compiled is not None or self.safeguards.guard > 0
+        together = (
+            self._compiled is not None or self.safeguards.guard > 0 or self._ranks is not None
+        )
+        held: Held = []
+        apply: Apply = subtract
+        if self._ranks is not None and self.safeguards.cap is not None:
+            apply = lambda learner, cell, step: held.append((cell, step))  # noqa: E731
         for some in [learners] if together else [[learner] for learner in learners]:
             gathered = [self._gather(learner, gradients) for learner in some]
             if self._compiled is not None and self._compiled.take(
-                self.param_groups, some, gathered, gradients
+                self.param_groups, some, gathered, gradients, self._ranks
             ):
                 continue
             drafts = [draft(learner, *each) for learner, each in zip(some, gathered, strict=True)]
+            complete(drafts, self._ranks)
             if self.safeguards.guard:
-                guard.commit(drafts)
+                guard.commit(drafts, apply)
             else:
                 for made in drafts:
-                    commit(made)
+                    commit(made, None, apply)
+        if self._ranks is not None and held:
+            order = (p for group in self.param_groups for p in group["params"])
+            self._ranks.subtract(self.safeguards, held, order)
 
     def _gather(self, learner: Learner, gradients: Gradients) -> Gathered:
         everything = zip(self.param_groups, (levels[0] for levels in self._levels), strict=True)
@@ -232,7 +272,7 @@ class Tower(torch.optim.Optimizer):
         alone_from = PIECE
         if self._compiled is not None:
             alone_from = self._compiled.alone_from(self.param_groups)
-        return gather(learner, members, self.state, self.per, gradients, alone_from)
+        return gather(learner, members, self.state, self.per, gradients, alone_from, self._ranks)
 
     def _report_skips(self) -> None:
         if self.safeguards.guard:
@@ -326,7 +366,13 @@ class Tower(torch.optim.Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """Tensors and numbers alone: all that `load_state_dict` goes on from, to the bit."""
         self._settle()
-        return super().state_dict()
+        if not any(map(sharded.is_spread, self.state)):
+            return super().state_dict()
+        handle = self.register_state_dict_post_hook(_show, prepend=True)
+        try:
+            return super().state_dict()
+        finally:
+            handle.remove()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from ``state_dict``, to the bit: its values replace the initial ones given here.
@@ -341,6 +387,11 @@ class Tower(torch.optim.Optimizer):
         for group, levels in zip(self.param_groups, self._levels, strict=True):
             groups.follow(group, self.state, levels, self.safeguards.guard, self._kind(group))
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        parameters = (p for group in self.param_groups for p in group["params"])
+        self._ranks = Ranks.of(parameters, self.__dict__.get("_ranks"))  # which are not copied
+
     def __getstate__(self) -> dict[str, Any]:
         self._settle()
         own = ("rule", "per", "maximize", "safeguards", "_levels", "_has_warned", "_compiled")
@@ -349,3 +400,16 @@ class Tower(torch.optim.Optimizer):
     def __repr__(self) -> str:
         counts = [len(group["params"]) for group in self.param_groups]
         return f"Tower({self.rule}, parameters in each group: {counts})"
+
+
+def _show(tower: Any, state_dict: dict[str, Any]) -> None:
+    """Where a rank keeps parts, show them as DTensors, like their parameters."""
+    each = [
+        (p, levels[0])
+        for group, levels in zip(tower.param_groups, tower._levels, strict=True)
+        for p in group["params"]
+    ]
+    state = state_dict["state"]
+    for i, (p, level) in enumerate(each):
+        if i in state:
+            state[i] = sharded.shown(p, state[i], level)

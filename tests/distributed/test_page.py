@@ -1,0 +1,50 @@
+"""Each block of docs/distributed.md runs as it stands, on two ranks."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch.distributed as dist
+
+PAGE = Path(__file__).parents[2] / "docs" / "distributed.md"
+TEXT = PAGE.read_text(encoding="utf-8")
+BLOCKS = dict(re.findall(r"^## (.+?)\n(?:(?!^## ).)*?^```python\n(.*?)^```", TEXT, re.M | re.S))
+STARTS = {"DistributedDataParallel": 1e-3, "FSDP2": 1e-4, "Tensor parallelism": 1e-4}
+
+
+def run(title, folder, port):
+    """As torchrun runs it; what it has learned."""
+    rank, ranks = dist.get_rank(), dist.get_world_size()
+    dist.destroy_process_group()  # the block makes its own
+    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    environment |= {"RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_RANK": str(rank)}
+    before = "\n" * TEXT[: TEXT.index(BLOCKS[title])].count("\n")  # tracebacks then cite the page
+    names = {"__name__": "distributed"}
+    here = Path.cwd()
+    os.chdir(folder)
+    try:
+        with mock.patch.dict(os.environ, environment):
+            exec(compile(before + BLOCKS[title], str(PAGE), "exec"), names)
+    finally:
+        os.chdir(here)
+    return names["learned"]
+
+
+@pytest.mark.parametrize("title", STARTS)
+def test_block(processes, title, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    one, other = processes.run(run, 2, title, str(tmp_path), port)
+    assert one == other
+    assert one > 5 * STARTS[title]
+
+
+def test_every_block_is_tested():
+    assert set(BLOCKS) == set(STARTS)
+    assert TEXT.count("```python") == len(BLOCKS)
