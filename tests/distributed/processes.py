@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import multiprocessing
 import os
@@ -24,14 +25,19 @@ class Processes:
         self.number = number
         self._workers: list[tuple[Any, Connection]] = []
 
-    def run(self, function: Callable[..., Any], ranks: int, *args: Any) -> list[Any]:
-        """What ``function(*args)`` returns on each rank. An error on any is one here."""
+    def run(
+        self, function: Callable[..., Any], ranks: int, *args: Any, group: bool = True
+    ) -> list[Any]:
+        """What ``function(*args)`` returns on each rank; without a ``group`` of theirs, the first
+        argument is the rank. An error on any is one here."""
         if not self._workers:
             self._start()
         workers = self._workers[:ranks]
         with tempfile.TemporaryDirectory() as folder:
             for rank, (_, connection) in enumerate(workers):
-                connection.send((function, args, rank, ranks, str(Path(folder) / "store")))
+                given = args if group else (rank, *args)
+                store = str(Path(folder) / "store") if group else None
+                connection.send((function, given, rank, ranks, store))
             try:
                 answers = [connection.recv() for _, connection in workers if connection.poll(300)]
             except EOFError:
@@ -74,7 +80,7 @@ def _work(connection: Connection) -> None:
                 # torch's advice to models that go on in place, which none here does.
                 warnings.filterwarnings("ignore", "FSDP2-wrapped module")
                 warnings.filterwarnings("ignore", "`torch.jit.script")  # in the compiler
-                with world(rank, ranks, store):
+                with world(rank, ranks, store) if store else contextlib.nullcontext():
                     answer = (True, function(*args))
         except Exception:
             answer = (False, f"rank {rank}:\n{traceback.format_exc()}")
@@ -96,5 +102,4 @@ class world:  # noqa: N801
         dist.init_process_group("gloo", **self.options)
 
     def __exit__(self, *_: Any) -> None:
-        if dist.is_initialized():
-            dist.destroy_process_group()
+        dist.destroy_process_group()
