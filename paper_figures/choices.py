@@ -5,7 +5,16 @@ from pathlib import Path
 from experiments.studies.choices import CHOICES, name
 from experiments.studies.choices import STUDY as STUDY
 from paper_figures import points
-from paper_figures.claims import Claim, findings, least, lines, paired, share_of, standing
+from paper_figures.claims import (
+    REPRODUCED,
+    Claim,
+    findings,
+    least,
+    lines,
+    paired,
+    share_of,
+    standing,
+)
 from paper_figures.results import Results
 from paper_figures.results import caption as caption
 from paper_figures.style import PALETTE, figure
@@ -27,7 +36,11 @@ def claims(results: Results) -> list[Claim]:
 
 def summary(results: Results) -> str:
     """The findings in a few sentences."""
-    return " ".join(matters(results, key) for key in CHOICES)
+    nearer = sum(_choice(results, key).verdict == REPRODUCED for key in CHOICES)
+    return (
+        f"{nearer} of {len(CHOICES)} choices made here bring every row nearer to the paper's error; "
+        "what each is worth stands under *What the paper leaves out*."
+    )
 
 
 def _choice(results: Results, key: str) -> Claim:
@@ -59,7 +72,7 @@ def matters(results: Results, key: str) -> str:
         ours, others = points.errors(results, name(row)), points.errors(results, name(row, key))
         by = paired(others, ours, results.planned[name(row, key)])
         moved.append(f"{by.text(2)} points for `{row}`")
-    return f"Otherwise ({choice.otherwise}) the error is higher by {', '.join(moved)}."
+    return f"Otherwise ({choice.otherwise}) the error changes by {', '.join(moved)}."
 
 
 def draw(results: Results, folder: Path) -> list[Path]:

@@ -36,7 +36,7 @@ def test_the_nearer_choice_is_the_papers(judged):
     found = judged(lambda row: 0.1, -0.5)
     assert {claim.verdict for claim in found} == {REPRODUCED}
     assert len(found) == len(CHOICES)
-    assert "(not squashed) the error is higher by -0.60 [-0.60, -0.60] points" in found[0].finding
+    assert "(not squashed) the error changes by -0.60 [-0.60, -0.60] points" in found[0].finding
 
 
 def test_the_farther_one_is_not(judged):
