@@ -38,8 +38,8 @@ def summary(results: Results) -> str:
     """The findings in a few sentences."""
     nearer = sum(_choice(results, key).verdict == REPRODUCED for key in CHOICES)
     return (
-        f"{nearer} of {len(CHOICES)} choices made here bring every row nearer to the paper's error; "
-        "what each is worth stands under *What the paper leaves out*."
+        f"{nearer} of {len(CHOICES)} choices made here bring every row nearer to the paper's "
+        "error; what each is worth stands under *What the paper leaves out*."
     )
 
 
