@@ -52,14 +52,19 @@ def summary(results: Results) -> str:
     """The findings in a few sentences."""
     steps = max(record.steps for record in results.all())
     ends = {lr: [perplexity(results, lr, kind).mean for kind in KINDS] for lr in STEP_SIZES}
+    below = sum(
+        ours < theirs
+        for lr in STEP_SIZES
+        for ours, (theirs, _) in zip(ends[lr], PAPER[lr], strict=True)
+    )
+    found = ", ".join(
+        f"{learned:.2f} and {constant:.2f} from {lr:g} (the paper's, after 50,000: "
+        f"{PAPER[lr][0][0]:.2f} and {PAPER[lr][1][0]:.2f})"
+        for lr, (learned, constant) in ends.items()
+    )
     return (
-        f"Test perplexity after {steps:,} steps, learned and constant: "
-        + ", ".join(
-            f"{learned:.2f} and {constant:.2f} from {lr:g} (the paper's, after 50,000: "
-            f"{PAPER[lr][0][0]:.2f} and {PAPER[lr][1][0]:.2f})"
-            for lr, (learned, constant) in ends.items()
-        )
-        + "."
+        f"Test perplexity after {steps:,} steps, learned and constant: {found}. Of these "
+        f"{2 * len(ends)} means {below} are below the paper's."
     )
 
 
