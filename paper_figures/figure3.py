@@ -129,6 +129,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
                 curves.logarithmic(axes)
                 axes.set_title(f"first step size {lr:g}", size="small")
                 axes.set_xlabel("step")
+                axes.locator_params(axis="x", nbins=5)
             panels[row, 0].set_ylabel(label)
         if results.data == results.study.data:
             for axes, lr in zip(panels[1], STEP_SIZES, strict=True):
