@@ -121,7 +121,7 @@ class Draft:
 
     learner: Learner
     v: Tensor  #: the hypergradient of level 0
-    fine: Tensor | None  #: whether all gradients were finite, where a guard asks
+    fine: Tensor | None = None  #: whether all gradients were finite, where a guard asks
     hyper_steps: list[HyperStep] = dataclasses.field(default_factory=list)
     #: with the state before the update; None: it is made once more, for it is large
     updates: list[tuple[Work, State | None]] = dataclasses.field(default_factory=list)
@@ -157,7 +157,7 @@ def draft(learner: Learner, works: Iterable[Work], absent: Iterable[tuple[Group,
     learned = learner.coordinates(0)[0]
     v = torch.zeros_like(learned)
     works = list(works)
-    made = Draft(learner, v, _all_finite(learner, works) if learner.safeguards.guard else None)
+    made = Draft(learner, v)
     for group, cell in absent:  # left alone; what is kept of their last update is dropped
         constant, factor = group["level0.constant"], group["previous_lr_factor"]
         made.left_out.append((cell, cell.catch_up(learned, constant, None, factor)[1]))
@@ -169,6 +169,8 @@ def draft(learner: Learner, works: Iterable[Work], absent: Iterable[tuple[Group,
             if pulled is not None and piece.cell.counts:
                 piece.cell.of(v).add_(pulled)
         made.updates.append((work, None if large else state))
+    if learner.safeguards.guard:  # last: it is held no longer than need be
+        made.fine = _all_finite(learner, works)
     return made
 
 
