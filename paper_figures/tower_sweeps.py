@@ -17,6 +17,7 @@ from paper_figures.tower_sweeps_claims import (
     Lines,
     diverged,
     judge,
+    mean_width,
     paper_width,
     point,
     width,
@@ -88,7 +89,7 @@ def _summary(results: Results, paper: Lines) -> list[list[str]]:
     ]
     return [
         ["width in decades", *(f"{o} ({p})" for o, p in zip(ours, printed, strict=True))],
-        ["width of the mean line", *(str(width(line)) for line in means)],
+        ["width of the mean line", *(mean_width(results, h) for h in results.study.heights)],
         [f"least mean error{results.study.unit}", *(f"{_best(line):.2f}" for line in means)],
     ]
 

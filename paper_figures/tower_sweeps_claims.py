@@ -91,18 +91,35 @@ def summarized(results: Results, paper: Lines) -> str:
     study = results.study
     low, top = study.step_sizes[0], study.heights[-1]
     ours = {h: {lr: point(results, h, lr).mean for lr in paper[h]} for h in study.heights}
-    pairs = [(ours[h][lr], value) for h in study.heights for lr, value in paper[h].items()]
-    agree = sum(_agrees(found, value) for found, value in pairs)
-    wide = [
-        width({lr: point(results, h, lr).mean for lr in study.step_sizes}) for h in study.heights
+    pairs = [
+        (ours[h][lr], value)
+        for h in study.heights
+        for lr, value in paper[h].items()
+        if point(results, h, lr).n
     ]
-    return (
+    agree = sum(_agrees(found, value) for found, value in pairs)
+    wide = [mean_width(results, h) for h in study.heights]
+    parts = [
         f"{agree} of {len(pairs)} points agree with the paper's. From {low:g} the {study.label} is "
         f"{ours[0][low]:.1f}{study.unit} without a tower and {ours[top][low]:.1f}{study.unit} at "
-        f"height {top} (the paper's: {paper[0][low]:.1f} and {paper[top][low]:.1f}). The starts "
-        f"that end within 10 % of the best of their height span {', '.join(map(str, wide))} "
-        f"decades at heights {', '.join(map(str, study.heights))}."
-    )
+        f"height {top} (the paper's: {paper[0][low]:.1f} and {paper[top][low]:.1f})."
+    ]
+    lost = sum(diverged(results, h, lr) for h in study.heights for lr in study.step_sizes)
+    if lost:
+        parts.append(f"{lost} of {len(results.all())} runs diverged.")
+    if wide != ["-"] * len(wide):
+        parts.append(
+            f"The starts that end within 10 % of the best of their height span {', '.join(wide)} "
+            f"decades at heights {', '.join(map(str, study.heights))}."
+        )
+    return " ".join(parts)
+
+
+def mean_width(results: Results, height: int) -> str:
+    """The `width` of the line through the means, if it is whole."""
+    found = {lr: point(results, height, lr) for lr in results.study.step_sizes}
+    whole = all(each.n for each in found.values())
+    return str(width({lr: each.mean for lr, each in found.items()})) if whole else "-"
 
 
 def _agrees(ours: float, paper: float) -> bool:
@@ -185,7 +202,9 @@ def _small(results: Results, paper: Lines) -> Claim:
     gains = [paired(means[h - 1], means[h], of) for h in results.study.heights[1:]]
     printed = {h: [line[lr] for lr in small if lr in line] for h, line in paper.items()}
     lacking = [
-        h for h, gain in zip(results.study.heights[1:], gains, strict=True) if not gain.low > 0
+        h
+        for h, gain in zip(results.study.heights[1:], gains, strict=True)
+        if gain.n > 1 and not gain.low > 0
     ]
     return Claim(
         f"From too small a step size ({_range(small, results.study.small)}), each level more "
