@@ -72,8 +72,7 @@ def gain(results: Results, row: str, kappa: float) -> Estimate:
 
 def summary(results: Results) -> str:
     """The findings in a few sentences."""
-    near = {row: [k for k in grid(row) if 0.099 <= k / own(row) <= 10.1] for row in TOWERS}
-    stable = sum(all(gain(results, row, k).low > 0 for k in near[row]) for row in TOWERS)
+    stable = sum(all(each.low > 0 for each in gains) for gains in _nearby(results).values())
     best = {
         row: min(grid(row), key=lambda kappa: points.point(results, name(row, kappa)).mean)
         for row in TOWERS
@@ -115,9 +114,16 @@ def _secondary(results: Results, row: str) -> Claim:
     )
 
 
+def _nearby(results: Results) -> dict[str, list[Estimate]]:
+    """By tower, the gain of every kappa tried within a factor of ten of the paper's."""
+    return {
+        row: [gain(results, row, k) for k in grid(row) if 0.099 <= k / own(row) <= 10.1]
+        for row in TOWERS
+    }
+
+
 def _hangs(results: Results) -> Claim:
-    near = {row: [k for k in grid(row) if 0.099 <= k / own(row) <= 10.1] for row in TOWERS}
-    gains = {row: [gain(results, row, k) for k in kappas] for row, kappas in near.items()}
+    gains = _nearby(results)
     holds = {row: all(g.low > 0 for g in found) for row, found in gains.items()}
     failing = [f"`{row}`" for row, good in holds.items() if not good]
     return Claim(

@@ -7,7 +7,7 @@ from pathlib import Path
 from paper_figures import limitations, points, unsaid
 from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED, TOO_SHORT
 from paper_figures.claims_page import Judged
-from paper_figures.results import TITLES, Results
+from paper_figures.results import TITLES, Results, extent
 
 VERDICTS = (REPRODUCED, PARTLY, NOT, NOT_TESTABLE, TOO_SHORT, MISSING)
 # The studies of each part of the paper.
@@ -77,14 +77,6 @@ def _finding(module, results, claims) -> str:
         )
     failed = [claim.text for claim in claims if claim.verdict == NOT]
     against = f" Not borne out: {'; '.join(failed)}." if failed else ""
-    return f"- {title} ({_about(results)}). {module.summary(results)}{against} {link.capitalize()}"
-
-
-def _about(results) -> str:
-    """Tier, seeds and gaps."""
-    if not isinstance(results, Results):
-        return f"tier {results.tier}"
-    done, planned = sum(map(len, results.records.values())), sum(results.planned.values())
-    seeds = results.study.tier(results.tier).seeds
-    gaps = f", {done} of {planned} runs" if done < planned else ""
-    return f"tier {results.tier}, {seeds} seed{'s' if seeds > 1 else ''}{gaps}"
+    runs = f", {extent(results)}" if isinstance(results, Results) else ""
+    about = f"tier {results.tier}{runs}"
+    return f"- {title} ({about}). {module.summary(results)}{against} {link}"

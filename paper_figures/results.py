@@ -56,15 +56,20 @@ TITLES = {
 
 def caption(results: Results) -> str:
     """What is shown: tier, data, seeds and gaps."""
-    done, planned = sum(map(len, results.records.values())), sum(results.planned.values())
-    seeds = results.study.tier(results.tier).seeds
-    gaps = f", {done} of {planned} runs" if done < planned else ""
     shown = TITLES.get(results.data, results.data)
     others = "" if results.data == results.study.data else ", which are not the paper's data"
     note = shown + others
     copies = {record.provenance.get("data_note") for record in results.all()} - {None}
     note = "; ".join([note, *sorted(copies)])
-    return f"Tier {results.tier}: {note}; {seeds} seed{'s' if seeds > 1 else ''}{gaps}."
+    return f"Tier {results.tier}: {note}; {extent(results)}."
+
+
+def extent(results: Results) -> str:
+    """How many seeds, and how many of the runs where some are missing."""
+    done, planned = sum(map(len, results.records.values())), sum(results.planned.values())
+    seeds = results.study.tier(results.tier).seeds
+    gaps = f", {done} of {planned} runs" if done < planned else ""
+    return f"{seeds} seed{'s' if seeds > 1 else ''}{gaps}"
 
 
 def nothing(study: Exhibit) -> Results | Timings:

@@ -22,7 +22,8 @@ OTHERS = (
     ("Figure 4e: all but the step sizes and heights",
      "Adam, batch 32, 5 epochs, four fifths of the images"),
     ("Figure 4f: what height 0 is", "This library's own tower without a level above"),
-    ("Seeds, and what ± means", "3 to 10 seeds, paired; bootstrap intervals"),
+    ("Seeds, and what ± means",
+     "Seeds are paired, and each figure says how many; bootstrap intervals"),
 )  # fmt: skip
 
 
