@@ -4,7 +4,7 @@ from collections.abc import Hashable, Sequence
 from itertools import pairwise
 
 import gdtuo
-from experiments import tasks
+from experiments import optimizers, tasks
 from experiments.run import Run
 from experiments.tasks import StackableTask
 from gdtuo.core import levels_of
@@ -17,8 +17,8 @@ def batches(runs: Sequence[Run], members: int = MEMBERS) -> list[list[Run]]:
     """`runs` in batches of at most `members`, each of which can be trained as one ensemble.
 
     Runs share a batch if they differ in seed and in the values of hyperparameters alone; those of
-    a task that can't be stacked are by themselves. Batches of one kind are as equal in size as can
-    be, since no executor can split one.
+    a task that can't be stacked, or of a rival, are by themselves. Batches of one kind are as equal
+    in size as can be, since no executor can split one.
     """
     kinds: dict[Hashable, list[Run]] = {}
     for run in runs:
@@ -34,9 +34,9 @@ def _split(runs: list[Run], members: int) -> list[list[Run]]:
 
 def _kind(run: Run) -> Hashable:
     """What the runs of an ensemble have in common."""
-    rule = gdtuo.parse(run.tower)
-    stackable = issubclass(tasks.find(run.task), StackableTask) and rule.elementwise
-    if not stackable or run.schedule:
+    rule = optimizers.parse(run.tower)
+    stackable = issubclass(tasks.find(run.task), StackableTask)
+    if not stackable or run.schedule or not isinstance(rule, gdtuo.Rule) or not rule.elementwise:
         return run
     structure = structure_of(levels_of(rule))
     return run.task, run.data, run.epochs, run.options, run.parent is None, structure

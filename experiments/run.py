@@ -15,9 +15,10 @@ from typing import Any
 import torch
 
 import gdtuo
-from experiments import ExperimentError, tasks
+from experiments import ExperimentError, optimizers, tasks
+from experiments.optimizers import Rule
 from experiments.provenance import BITS, environment
-from experiments.train import Curves, Outcome, Training, last
+from experiments.train import COSINE, Curves, Outcome, Training, last
 
 SCHEMA = 1  # raised when the fields of a record change their meaning
 
@@ -29,13 +30,15 @@ class Run:
     Attributes:
         task: the name of a task (`experiments.tasks`).
         data: the name of a data set (`experiments.data`).
-        tower: the optimizer as text, such as "SGD / Adam(0.1)"; kept in its canonical form.
+        tower: the optimizer as text, such as "SGD / Adam(0.1)" or a rival's "Prodigy"
+            (`experiments.optimizers`); kept in its canonical form.
         seed: decides initial weights and batch order.
         epochs: the length.
         parent: for a rerun, the key of the run whose final level-0 hyperparameters it starts from.
         options: what it chooses of the task's options, those at their defaults left out; given as
             a dict, kept as sorted pairs.
-        schedule: the epochs after which the step size is divided by ten.
+        schedule: the epochs after which the step size is divided by ten; or "cosine": it goes to 0
+            along a cosine over the whole length, step by step.
     """
 
     task: str
@@ -45,15 +48,21 @@ class Run:
     epochs: int
     parent: str | None = None
     options: Mapping[str, Any] | tuple[tuple[str, Any], ...] = ()
-    schedule: tuple[int, ...] = ()
+    schedule: tuple[int, ...] | str = ()
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise ExperimentError(f"epochs is {self.epochs}; a run has at least one")
-        object.__setattr__(self, "tower", str(gdtuo.parse(self.tower)))
+        rule = optimizers.parse(self.tower)
+        if self.parent is not None and not isinstance(rule, gdtuo.Rule):
+            raise ExperimentError(f"{rule} is no tower: it can't start from learned values")
+        object.__setattr__(self, "tower", str(rule))
         chosen = tasks.find(self.task).chosen(dict(self.options))
         object.__setattr__(self, "options", tuple(chosen.items()))
-        object.__setattr__(self, "schedule", tuple(self.schedule))
+        if not isinstance(self.schedule, str):
+            object.__setattr__(self, "schedule", tuple(self.schedule))
+        elif self.schedule != COSINE:
+            raise ExperimentError(f"schedule is {self.schedule!r}; expected epochs or {COSINE!r}")
 
     @property
     def key(self) -> str:
@@ -80,7 +89,8 @@ class Record:
         message: why, unless "ok".
         started: the optimizer that trained; it differs from the run's tower for a rerun.
         curves: one value for each epoch: "train_loss" (mean over the batches), the task's figures,
-            and "hyperparameters", for each level, 0 first, a list by name. None: not finite.
+            and "hyperparameters", for each level, 0 first, a list by name; of a rival that is no
+            tower, one level with its step size as "lr". None: not finite.
         final: the last value of each curve; None unless "ok".
         lr_last_epoch: level 0's lr after each step of the last epoch, to six digits; empty unless
             the run has a tower and reached that epoch.
@@ -193,10 +203,10 @@ def execute_all(
     before = _unpack(payload) if payload else None
     here = {**environment(device), **(source or {})}
     begin = time.perf_counter()
-    members: list[tuple[Run, gdtuo.Rule, Outcome]] = []
+    members: list[tuple[Run, Rule, Outcome]] = []
     for run, parent, outcome in zip(runs, parents, outcomes, strict=True):
         with _noted(outcome):
-            rule = gdtuo.parse(run.tower)
+            rule = optimizers.parse(run.tower)
             if run.parent is not None:
                 rule = _start(rule, run, parent)
             outcome.started = str(rule)
@@ -279,7 +289,7 @@ def _noted(outcome: Outcome) -> Iterator[None]:
         outcome.status, outcome.message = "failed", f"{type(error).__name__}: {error}"
 
 
-def _start(rule: gdtuo.Rule, run: Run, parent: Record | None) -> gdtuo.Rule:
+def _start(rule: Rule, run: Run, parent: Record | None) -> Rule:
     """`rule` with the values that the run's parent learned."""
     if parent is None or parent.key != run.parent:
         raise ExperimentError(f"this run starts from run {run.parent}, whose record is missing")
@@ -295,7 +305,7 @@ def _start(rule: gdtuo.Rule, run: Run, parent: Record | None) -> gdtuo.Rule:
 
 
 def _train(
-    members: Sequence[tuple[Run, gdtuo.Rule, Outcome]],
+    members: Sequence[tuple[Run, Rule, Outcome]],
     device: str,
     until: float,
     before: dict[str, Any] | None,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from experiments import ExperimentError, checkpoints, data, provenance, store, tasks
+from experiments import ExperimentError, checkpoints, data, optimizers, provenance, store, tasks
 from experiments.batches import batches
 from experiments.run import (
     NEVER,
@@ -66,6 +66,8 @@ def sweep(
             tasks.find(name).require()
         for name in dict.fromkeys(run.data for run in missing):
             data.load(name)
+        for text in dict.fromkeys(run.tower for run in missing):
+            optimizers.require(text)
         source = provenance.source()
         waiting = work.waiting(missing, members)
         futures: dict[Future[list[Record | Unfinished]], Unfinished] = {}

@@ -9,13 +9,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import MultiStepLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR
 
 import gdtuo
+from experiments.optimizers import Rule
 from experiments.tasks import Task
 from experiments.trainee import Alone, Levels, Together
 
 CHECK_EVERY = 64  # steps between two looks at whether losses are finite: a look costs a sync
+COSINE = "cosine"  # the schedule that takes the step size to 0 over the whole run, step by step
 
 Curves = dict[str, Any]
 
@@ -35,17 +37,18 @@ class Outcome:
 
 
 class Training:
-    """The training of each task's model under the tower of its rule, which can be paused.
+    """The training of each task's model under the optimizer of its rule, which can be paused.
 
     A member that is no longer finite is recorded up to the epoch in which that is seen; the
     others go on.
 
     Args:
         tasks: one to train alone, or several stackable ones of one kind, data set and device.
-        rules: one for each task; those of several differ in initial values alone.
+        rules: one for each task; those of several are towers that differ in initial values alone.
         epochs: the length.
         outcomes: one for each task, filled in on the way.
-        schedule: the epochs after which the step size is divided by ten; for a run alone.
+        schedule: the epochs after which the step size is divided by ten, or `COSINE`; for a run
+            alone.
 
     Attributes:
         epoch: the epoch it is in, from 1; one more than `epochs` at the end.
@@ -55,10 +58,10 @@ class Training:
     def __init__(
         self,
         tasks: Sequence[Task],
-        rules: Sequence[gdtuo.Rule],
+        rules: Sequence[Rule],
         epochs: int,
         outcomes: Sequence[Outcome],
-        schedule: Sequence[int] = (),
+        schedule: Sequence[int] | str = (),
     ) -> None:
         self.tasks, self.outcomes, self.epochs = tasks, outcomes, epochs
         self.trainee = (Alone if len(tasks) == 1 else Together)(tasks, rules)
@@ -70,12 +73,19 @@ class Training:
                 "train_loss": [],
                 "hyperparameters": [{name: [] for name in level} for level in levels],
             }
-        self.drops = MultiStepLR(self.trainee.optimizer, schedule) if schedule else None
-        self.follows = len(rules[0].levels) > 1
+        self.by_step = schedule == COSINE
+        self.scheduler = self._scheduler(schedule) if schedule else None
+        self.follows = isinstance(rules[0], gdtuo.Rule) and len(rules[0].levels) > 1
         self.epoch, self.batch = 1, 0
         self.live = dict(enumerate(outcomes))
         self.total: Tensor | None = None  # of each member's losses in this epoch
         self.means: dict[int, float] = {}  # of the members that have left this epoch
+
+    def _scheduler(self, schedule: Sequence[int] | str) -> LRScheduler:
+        if not self.by_step:
+            return MultiStepLR(self.trainee.optimizer, schedule)
+        half_turns = math.pi / (self.epochs * self.tasks[0].steps)
+        return LambdaLR(self.trainee.optimizer, lambda step: (1 + math.cos(half_turns * step)) / 2)
 
     def run(self, until: float = math.inf) -> bool:
         """Train to the end, or at least one step and up to the time `until`; whether it ended."""
@@ -101,6 +111,8 @@ class Training:
         if (clip := self.tasks[0].clip) is not None:
             torch.nn.utils.clip_grad_value_(self.trainee.parameters(), clip)
         self.trainee.optimizer.step()
+        if self.scheduler and self.by_step:
+            self.scheduler.step()
         self.total = losses.detach() if self.total is None else self.total + losses.detach()
         self.batch += 1
         if self.follows and self.epoch == self.epochs:
@@ -133,8 +145,8 @@ class Training:
                 )
                 del self.live[member]
         self.epoch, self.batch, self.total, self.means = self.epoch + 1, 0, None, {}
-        if self.drops and self.live:
-            self.drops.step()
+        if self.scheduler and not self.by_step and self.live:
+            self.scheduler.step()
 
     def state(self) -> dict[str, Any]:
         """What `restore` goes on from, to the bit: tensors, numbers and strings."""
@@ -163,8 +175,9 @@ class Training:
         self.epoch, self.batch, self.means = state["epoch"], state["batch"], state["means"]
         self.total = None if state["total"] is None else state["total"].to(self.device)
         self.live = {member: self.outcomes[member] for member in state["live"]}
-        if self.drops:
-            self.drops.load_state_dict({"last_epoch": self.epoch - 1})
+        if self.scheduler:
+            steps = (self.epoch - 1) * self.tasks[0].steps + self.batch
+            self.scheduler.last_epoch = steps if self.by_step else self.epoch - 1
         torch.set_rng_state(state["random"])
         if state["random_cuda"] is not None:
             torch.cuda.set_rng_state(state["random_cuda"], self.device)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import gdtuo
+from experiments import optimizers
 from experiments.tasks import Task
 from experiments.tasks.task import Figures
 
@@ -29,12 +30,12 @@ def flat(levels: list[dict[str, Any]]) -> Levels:
 
 
 class Alone:
-    """The model of one task under a `gdtuo.Tower`."""
+    """The model of one task under whatever optimizer."""
 
-    def __init__(self, tasks: Sequence[Task], rules: Sequence[gdtuo.Rule]) -> None:
+    def __init__(self, tasks: Sequence[Task], rules: Sequence[optimizers.Rule]) -> None:
         self.tasks = tasks
-        (self.task,), (rule,) = tasks, rules
-        self.optimizer = gdtuo.Tower(self.task.model.parameters(), rule)
+        (self.task,), (self.rule,) = tasks, rules
+        self.optimizer = optimizers.make(self.rule, self.task.model.parameters())
 
     def parameters(self) -> Iterator[Tensor]:
         return self.task.model.parameters()
@@ -45,11 +46,14 @@ class Alone:
 
     def figures(self) -> list[Figures]:
         """The task's figures of each member."""
-        return [self.task.evaluate()]
+        with optimizers.evaluating(self.rule, self.optimizer):
+            return [self.task.evaluate()]
 
     def levels(self, member: int) -> Levels:
-        """The hyperparameters of a member, level 0 first."""
-        return flat(self.optimizer.hyperparameters())
+        """The hyperparameters of a member, level 0 first; of what is no tower, its step size."""
+        if isinstance(self.optimizer, gdtuo.Tower):
+            return flat(self.optimizer.hyperparameters())
+        return [{"lr": optimizers.step_size(self.rule, self.optimizer)}]
 
     def finite(self) -> list[bool]:
         """Whether all weights of a member are finite, of each."""

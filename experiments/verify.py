@@ -24,7 +24,7 @@ from typing import Any
 
 from scipy import stats
 
-from experiments import ExperimentError, data, store, tasks
+from experiments import ExperimentError, data, optimizers, store, tasks
 from experiments.provenance import BITS
 from experiments.run import Record, Run, execute
 from experiments.study import RESULTS, Cell, Study
@@ -155,7 +155,10 @@ def _fullest(study: Study, tiers: list[str], results: Path) -> str | None:
     for name in reversed(recorded):
         lacking = f"{study.name}, tier {name}, is left out"
         try:
-            tasks.find(study.select(name)[0].run.task).require()
+            runs = [cell.run for cell in study.select(name)]
+            tasks.find(runs[0].task).require()
+            for text in dict.fromkeys(run.tower for run in runs):
+                optimizers.require(text)
         except ExperimentError as error:
             print(f"{lacking}: {error}")
             continue

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from experiments.run import Record, Run
+from experiments.run import Pause, Record, Run, Unfinished, execute_all
 from experiments.timing.measurement import Measurement
 from experiments.timing.record import Timing
 from experiments.timing.workload import contenders
@@ -46,6 +46,28 @@ def make_record() -> Callable[..., Record]:
 @pytest.fixture
 def run() -> Run:
     return Run("mlp", "digits", "SGD / SGD", seed=0, epochs=1)
+
+
+@pytest.fixture
+def results() -> Callable[[Record], list[Any]]:
+    """What is the same in the records of a run that is repeated."""
+    same = ("status", "message", "started", "curves", "final", "lr_last_epoch", "steps")
+    return lambda record: [getattr(record, name) for name in same]
+
+
+@pytest.fixture
+def step_by_step() -> Callable[[Sequence[Run]], tuple[list[Any], int]]:
+    """The records of runs that are paused after every step, and how often they were."""
+
+    def train(runs: Sequence[Run]) -> tuple[list[Any], int]:
+        payload, pauses = None, 0
+        while True:
+            found = execute_all(runs, [None] * len(runs), pause=Pause(every=0), payload=payload)
+            if not isinstance(found[0], Unfinished):
+                return found, pauses
+            payload, pauses = found[0].payload, pauses + 1
+
+    return train
 
 
 @pytest.fixture

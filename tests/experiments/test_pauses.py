@@ -16,10 +16,9 @@ import pytest
 from experiments import ExperimentError, checkpoints, store
 from experiments.batches import batches
 from experiments.executors import cluster
-from experiments.run import CheckpointError, Pause, Run, Unfinished, execute_all
+from experiments.run import CheckpointError, Pause, Run, execute_all
 from experiments.sweep import sweep
 
-SAME = ("status", "message", "started", "curves", "final", "lr_last_epoch", "steps")
 ALONE = [Run("mlp", "digits", "SGD(0.1) / SGD(0.01)", 0, 3)]
 TOGETHER = [Run("mlp", "digits", "SGD(0.1) / SGD(0.01)", seed, 3) for seed in range(3)]
 LSTM = [
@@ -27,6 +26,7 @@ LSTM = [
         options={"batch": 4, "sequence": 16, "hidden": 8, "epoch_steps": 5})
 ]  # fmt: skip
 SCHEDULED = [Run("mlp", "digits", "SGD(0.1, momentum=0.9)", 0, 3, schedule=(1,))]
+COSINE = [Run("mlp", "digits", "Adam / SGD(1e-5)", 0, 2, schedule="cosine")]
 DIVERGING = [Run("mlp", "digits", f"SGD({lr}) / SGD(0.01)", 0, 3) for lr in ("0.1", "1e39")]
 
 
@@ -39,31 +39,21 @@ class Here(Executor):
         return future
 
 
-def step_by_step(runs):
-    """The records of runs that are paused after every step, and how often they were."""
-    payload, pauses = None, 0
-    while True:
-        found = execute_all(runs, [None] * len(runs), pause=Pause(every=0), payload=payload)
-        if not isinstance(found[0], Unfinished):
-            return found, pauses
-        payload, pauses = found[0].payload, pauses + 1
-
-
 @pytest.mark.parametrize(
-    "runs", [ALONE, TOGETHER, LSTM, SCHEDULED, DIVERGING],
-    ids=["alone", "together", "lstm", "scheduled", "diverging"],
+    "runs", [ALONE, TOGETHER, LSTM, SCHEDULED, COSINE, DIVERGING],
+    ids=["alone", "together", "lstm", "scheduled", "cosine", "diverging"],
 )  # fmt: skip
-def test_paused_after_every_step_a_run_ends_as_one_in_one_go(runs):
+def test_paused_after_every_step_a_run_ends_as_one_in_one_go(runs, step_by_step, results):
     whole = execute_all(runs, [None] * len(runs))
     parts, pauses = step_by_step(runs)
     assert pauses == max(record.steps for record in whole) - 1
     for a, b in zip(whole, parts, strict=True):
-        assert [getattr(a, name) for name in SAME] == [getattr(b, name) for name in SAME]
+        assert results(a) == results(b)
         assert a.provenance.get("ensemble") == b.provenance.get("ensemble")
         assert "mixed" not in b.provenance
 
 
-def test_a_sweep_goes_on_where_the_time_was_up(path):
+def test_a_sweep_goes_on_where_the_time_was_up(path, results):
     whole = sweep(TOGETHER, path.with_name("whole.jsonl"), Here(), members=2)
     (batch, _) = batches(TOGETHER, 2)
     found = execute_all(batch, [None] * len(batch), pause=Pause(every=0))
@@ -73,7 +63,7 @@ def test_a_sweep_goes_on_where_the_time_was_up(path):
     parts = sweep(TOGETHER, path, Here(), members=2)
     assert parts.keys() == whole.keys()
     for key, record in parts.items():
-        assert [getattr(record, n) for n in SAME] == [getattr(whole[key], n) for n in SAME]
+        assert results(record) == results(whole[key])
     assert not checkpoints.folder(path).exists()
 
 

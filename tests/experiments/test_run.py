@@ -1,4 +1,5 @@
 import dataclasses
+import math
 import os
 
 import pytest
@@ -158,6 +159,32 @@ def test_a_schedule_divides_the_step_size_by_ten(run):
     full = execute(plain).curves["train_loss"]
     assert dropped[0] == full[0]
     assert dropped[1] - dropped[2] < 0.5 * (full[1] - full[2])
+
+
+def test_a_cosine_takes_the_step_size_to_0(run):
+    """Over the whole length, step by step; a tower's learned step size is multiplied by it."""
+    plain = dataclasses.replace(run, tower="SGD(0.1)", epochs=2)
+    record = execute(dataclasses.replace(plain, schedule="cosine"))
+    task = Mlp("digits", 0, "cpu")
+    optimizer = torch.optim.SGD(task.model.parameters())
+    means = []
+    for epoch in range(2):
+        losses = []
+        for step, loss in enumerate(task.losses()):
+            optimizer.zero_grad()
+            loss.backward()
+            turn = (epoch * task.steps + step) / (2 * task.steps)
+            optimizer.param_groups[0]["lr"] = 0.1 * (1 + math.cos(math.pi * turn)) / 2
+            optimizer.step()
+            losses.append(loss.item())
+        means.append(sum(losses) / len(losses))
+    assert record.curves["train_loss"] == pytest.approx(means, rel=1e-5)
+
+
+def test_a_schedule_that_nobody_knows(run):
+    with pytest.raises(ExperimentError, match="schedule is 'linear'; expected epochs or 'cosine'"):
+        dataclasses.replace(run, schedule="linear")
+    assert dataclasses.replace(run, schedule="cosine").key == "c7eef666b782397d"
 
 
 def test_a_task_goes_on_from_its_state():
