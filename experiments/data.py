@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import os
 import tarfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,6 +33,21 @@ MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
+FASHION_FILES = {
+    "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+    "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+    "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+}
+# What the official files hold, unpacked: Debian's package dataset-fashion-mnist has the same, but
+# without the time and name in the header of gzip.
+FASHION_CONTENTS = {
+    "train-images-idx3-ubyte.gz": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "train-labels-idx1-ubyte.gz": "9018921c3c673c538a1fc5bad174d6f9",
+    "t10k-images-idx3-ubyte.gz": "8181f5470baa50b63fa0f6fddb340f0a",
+    "t10k-labels-idx1-ubyte.gz": "15d484375f8d13e6eb1aabb0c3f46965",
+}
+FASHION_MIRRORS = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",)
 CIFAR10_ARCHIVE = "cifar-10-binary.tar.gz"
 CIFAR10_MD5 = {CIFAR10_ARCHIVE: "c32a1d4ab5d03f1284b67883e8d87530"}
 CIFAR10_MIRRORS = ("https://www.cs.toronto.edu/~kriz/",)
@@ -50,11 +66,14 @@ TOLSTOY_MD5 = {"warpeace_input.txt": "b8f88074d99d3b99ec43061f3305f4fa"}
 TOLSTOY_MIRRORS = ("https://cs.stanford.edu/people/karpathy/char-rnn/",)
 SONNETS = Path(__file__).parent / "texts" / "sonnets.txt"
 DIGITS_TRAIN = 1297  # the first images train, the last 500 test
+GAUSSIAN_SIZE = 50  # small enough for a condition of 1e4 to matter within thousands of steps
+GAUSSIAN_STEEPNESS = 3.0  # of the true weights: one label in seven is not the likelier one
+GAUSSIAN_TRAIN = 5000  # as many test
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A classification data set: inputs in [0, 1], or bytes for large ones; integer targets.
+    """A classification data set: images in [0, 1], or bytes for large ones; integer targets.
 
     `fingerprint` is a hash of the contents, whichever file or archive they came from; `note` what
     every record must say of them.
@@ -133,6 +152,22 @@ def _mnist(root: str | None) -> Read:
     return [_read_idx(path) for path in paths], 255.0, ""
 
 
+def _fashion(root: str | None) -> Read:
+    paths = _files(root, "fashion", FASHION_FILES, FASHION_MIRRORS, FASHION_CONTENTS)
+    return [_read_idx(path) for path in paths], 255.0, ""
+
+
+def _gaussian(root: str | None) -> Read:
+    """White inputs, and labels that are drawn by the logistic model; always the same."""
+    random = np.random.RandomState(0)  # whose stream is frozen for good
+    inputs = random.standard_normal((2 * GAUSSIAN_TRAIN, GAUSSIAN_SIZE))
+    weights = random.standard_normal(GAUSSIAN_SIZE)
+    logits = inputs @ (GAUSSIAN_STEEPNESS * weights / np.linalg.norm(weights))
+    labels = random.uniform(size=len(inputs)) < 1 / (1 + np.exp(-logits))
+    inputs, labels, n = inputs.astype(np.float32), labels.astype(np.uint8), GAUSSIAN_TRAIN
+    return [inputs[:n], labels[:n], inputs[n:], labels[n:]], None, ""
+
+
 def _digits(root: str | None) -> Read:
     """The 1797 handwritten digits (8x8) that scikit-learn carries. They are not MNIST."""
     from sklearn.datasets import load_digits
@@ -186,6 +221,8 @@ def _caltech256(root: str | None) -> Read:
 READERS: dict[str, Callable[[str | None], Read]] = {
     "mnist": _mnist,
     "digits": _digits,
+    "fashion": _fashion,
+    "gaussian": _gaussian,
     "cifar10": _cifar10,
     "caltech256": _caltech256,
 }
@@ -202,9 +239,16 @@ def _read_idx(path: Path) -> np.ndarray:
 
 
 def _files(
-    root: str | None, name: str, md5: Mapping[str, str], mirrors: tuple[str, ...]
+    root: str | None,
+    name: str,
+    md5: Mapping[str, str],
+    mirrors: tuple[str, ...],
+    contents: Mapping[str, str] | None = None,
 ) -> list[Path]:
-    """Checked copies of the files of data set `name`: from `root` if given, else fetched."""
+    """Checked copies of the files of data set `name`: from `root` if given, else fetched.
+
+    Where `contents` says what they hold, unpacked, files in `root` may be packed in any way.
+    """
     if root is None:
         return [_fetch(name, file, expected, mirrors) for file, expected in md5.items()]
     folder = Path(root) / name
@@ -222,12 +266,20 @@ def _files(
                 f"GDTUO_DATA to fetch {name} from the network"
             )
         found = hashlib.md5(path.read_bytes()).hexdigest()
-        if found != expected:
+        if found != expected and (not contents or _content(path) != contents[file]):
             raise ExperimentError(
                 f"{path} is not the official file: its md5 is {found}, expected {expected}. "
                 f"Replace it, or unset GDTUO_DATA to fetch {name} from the network"
             )
     return [folder / file for file in md5]
+
+
+def _content(path: Path) -> str:
+    """The md5 of what a file of gzip holds; empty if it is none."""
+    try:
+        return hashlib.md5(gzip.decompress(path.read_bytes())).hexdigest()
+    except (OSError, EOFError, zlib.error):
+        return ""
 
 
 def _fetch(name: str, file: str, md5: str, mirrors: tuple[str, ...]) -> Path:

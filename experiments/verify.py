@@ -7,9 +7,9 @@ run alone, on the same kind of machine with the same torch, device and threads
 was a member of an ensemble, which agrees with one alone to rounding only, the status must be equal,
 and the metric must lie within the 99 % prediction interval (Student's t) of the recorded seeds of
 its cell at that epoch, which is never taken to be narrower than half a point of error either way,
-or two percent of a perplexity. One run in eight of a study may be unlike its record even so, for
-such an interval is left now and then by chance, and far too large a step size makes much of other
-rounding.
+or two percent of a perplexity or loss. One run in eight of a study may be unlike its record even
+so, for such an interval is left now and then by chance, and far too large a step size makes much of
+other rounding.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ from experiments.study import RESULTS, Cell, Study
 from experiments.train import last
 
 # By metric: the least that is allowed, as it is and as a share of the mean.
-NARROWEST = {"test_error": (0.5, 0.0), "test_perplexity": (0.0, 0.02)}
+NARROWEST = {"test_error": (0.5, 0.0), "test_perplexity": (0.0, 0.02), "test_loss": (0.0, 0.02)}
 SECONDS = 20.0  # of recorded training for each study: what one waits for
 BEGINNING = ("status", "started", "curves", "final")
 REPEATED = (*BEGINNING, "lr_last_epoch", "steps")

@@ -1,7 +1,11 @@
 """What runs train. A new task is a module beside this one and a line in `TASKS`."""
 
 from experiments import ExperimentError
+from experiments.tasks.autoencoder import Autoencoder
 from experiments.tasks.char_rnn import CharRnn
+from experiments.tasks.convnet import ConvNet
+from experiments.tasks.gpt import Gpt
+from experiments.tasks.logistic import Logistic
 from experiments.tasks.mlp import Mlp
 from experiments.tasks.resnet20 import ResNet20
 from experiments.tasks.resnet152 import ResNet152
@@ -13,6 +17,10 @@ TASKS: dict[str, type[Task]] = {
     "resnet20": ResNet20,
     "resnet152": ResNet152,
     "char_rnn": CharRnn,
+    "gpt": Gpt,
+    "convnet": ConvNet,
+    "logistic": Logistic,
+    "autoencoder": Autoencoder,
 }
 
 

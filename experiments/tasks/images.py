@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments import data as datasets
+from experiments.tasks.order import Order, tested
 from experiments.tasks.task import Figures, Task, mixed_precision
 
 
@@ -15,7 +16,7 @@ class ImageTask(Task):
     """Images padded by an eighth on each side and cropped at random; the metric is in percent.
 
     Photographs are flipped at random too; a flipped digit would be no digit. The last batch of an
-    epoch is smaller: every image is seen in every epoch.
+    epoch is smaller, unless `epoch_steps` is given: every image is seen in every epoch.
 
     Attributes:
         evaluated: test images at once.
@@ -23,23 +24,25 @@ class ImageTask(Task):
 
     metric = "test_error"
     # What every one of them lets a run choose: "bfloat16" computes the network in mixed precision;
-    # channels_last is the layout of images in memory, faster where the hardware likes it.
-    precision: ClassVar[Mapping[str, Any]] = {"autocast": "none", "channels_last": False}
+    # channels_last is the layout of images in memory, faster where the hardware likes it;
+    # epoch_steps are steps of an epoch, all of full batches, 0 one pass through the set; tested is
+    # how many of the test images are looked at, 0 all.
+    shared: ClassVar[Mapping[str, Any]] = {
+        "autocast": "none", "channels_last": False, "epoch_steps": 0, "tested": 0,
+    }  # fmt: skip
     evaluated: ClassVar[int] = 1000
 
     def __init__(self, data: str, seed: int, device: str, **options: Any) -> None:
         chosen = {**self.options, **self.chosen(options)}
-        self.size = chosen["batch"]
         self.mixed = mixed_precision(device, chosen["autocast"])
         self.layout = torch.channels_last if chosen["channels_last"] else torch.contiguous_format
-        self.data = datasets.load(data, device)
+        self.data = tested(datasets.load(data, device), chosen["tested"])
         self.fingerprint, self.note = self.data.fingerprint, self.data.note
         self.flips = data in datasets.PHOTOGRAPHS
-        self.steps = -(-len(self.data.train_targets) // self.size)
+        targets = self.data.train_targets
+        self.order = Order(targets, chosen["batch"], seed, chosen["epoch_steps"])
+        self.steps = self.order.steps
         self.mean, self.deviation = self.statistics(chosen)
-        self.order: Tensor | None = None
-        # Both streams are the processor's, so that they don't depend on the device.
-        self.random = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = self.network(chosen)
@@ -54,12 +57,10 @@ class ImageTask(Task):
         return _statistics(self.data.train_inputs)
 
     def begin(self) -> None:
-        targets = self.data.train_targets
-        order = torch.randperm(len(targets), generator=self.random)
-        self.order = order.to(targets.device)
+        self.order.begin()
 
     def loss(self, step: int) -> Tensor:
-        indices = self.order[step * self.size : (step + 1) * self.size]
+        indices = self.order.batch(step)
         images = self._augmented(self._normalised(self.data.train_inputs[indices]))
         return nn.functional.cross_entropy(self._outputs(images), self.data.train_targets[indices])
 
@@ -80,11 +81,10 @@ class ImageTask(Task):
         return {"test_error": 100 * wrong / count, "test_loss": total / count}
 
     def state(self) -> dict[str, Any]:
-        return {"order": self.order, "random": self.random.get_state()}
+        return self.order.state()
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.order = state["order"]
-        self.random.set_state(state["random"])
+        self.order.restore(state)
 
     def _outputs(self, images: Tensor) -> Tensor:
         images = images.contiguous(memory_format=self.layout)
@@ -98,8 +98,9 @@ class ImageTask(Task):
         """Each image cropped from a padded one, and flipped or not; 0 is the mean colour."""
         count, channels, side, _ = images.shape
         pad = side // 8
-        draw = torch.randint(2 * pad + 1, (2, count, 1), generator=self.random)
-        flipped = torch.randint(2, (count, 1), generator=self.random).bool() & self.flips
+        random = self.order.random
+        draw = torch.randint(2 * pad + 1, (2, count, 1), generator=random)
+        flipped = torch.randint(2, (count, 1), generator=random).bool() & self.flips
         along = torch.arange(side)
         rows = draw[0] + along
         columns = draw[1] + torch.where(flipped, along.flip(0), along)

@@ -25,12 +25,12 @@ class ResNet152(ImageTask):
         batch: images in a batch; the paper doesn't say.
         network: the name of one of torchvision's residual networks.
         pretrained: whether it starts from ImageNet's weights, and images are normalised as theirs.
-        autocast, channels_last: `ImageTask.precision`.
+        autocast, channels_last, epoch_steps, tested: `ImageTask.shared`.
     """
 
     version = 1
     options = {  # noqa: RUF012
-        "batch": 32, "network": "resnet152", "pretrained": True, **ImageTask.precision,
+        "batch": 32, "network": "resnet152", "pretrained": True, **ImageTask.shared,
     }  # fmt: skip
     evaluated = 100
 

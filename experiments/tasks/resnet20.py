@@ -15,11 +15,11 @@ class ResNet20(ImageTask):
     Options:
         batch: images in a batch; He et al.'s 128.
         width: channels of the first layers; He et al.'s 16.
-        autocast, channels_last: `ImageTask.precision`.
+        autocast, channels_last, epoch_steps, tested: `ImageTask.shared`.
     """
 
     version = 1
-    options = {"batch": 128, "width": 16, **ImageTask.precision}  # noqa: RUF012
+    options = {"batch": 128, "width": 16, **ImageTask.shared}  # noqa: RUF012
 
     def network(self, chosen: Mapping[str, Any]) -> nn.Module:
         model = networks.resnet20(chosen["width"])

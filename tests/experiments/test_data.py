@@ -1,7 +1,10 @@
+import gzip
 import hashlib
 import io
+import math
 import os
 import shutil
+import struct
 import tarfile
 
 import pooch
@@ -102,6 +105,58 @@ def test_mnist_is_as_published():
     assert mnist.train_inputs.dtype == torch.float32
     assert mnist.train_inputs.max() == 1
     assert mnist.train_targets[:5].tolist() == [5, 0, 4, 1, 9]
+
+
+@pytest.fixture
+def fashion(root, monkeypatch):
+    """The folder of a small Fashion-MNIST that counts as the official one."""
+    (root / "fashion").mkdir(parents=True)
+    arrays = {"train-images": (2, 3, 3), "train-labels": (2,), "t10k-images": (1, 3, 3)}
+    for name, shape in {**arrays, "t10k-labels": (1,)}.items():
+        rank = len(shape)
+        content = bytes([0, 0, 8, rank]) + struct.pack(f">{rank}i", *shape)
+        content += bytes(range(math.prod(shape)))
+        file = f"{name}-idx{rank}-ubyte.gz"
+        packed = gzip.compress(content, mtime=1)
+        (root / "fashion" / file).write_bytes(packed)
+        monkeypatch.setitem(data.FASHION_FILES, file, hashlib.md5(packed).hexdigest())
+        monkeypatch.setitem(data.FASHION_CONTENTS, file, hashlib.md5(content).hexdigest())
+    data._load.cache_clear()
+    yield root / "fashion"
+    data._load.cache_clear()
+
+
+def test_fashion_may_be_packed_in_another_way(fashion):
+    official = data.load("fashion")
+    for path in fashion.iterdir():
+        path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), mtime=2))
+    data._load.cache_clear()
+    images = data.load("fashion")
+    assert images.fingerprint == official.fingerprint
+    assert (255 * images.train_inputs[1].flatten()).round().tolist() == list(range(9, 18))
+    assert images.train_targets.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda b: b[:-9], lambda b: b"other", lambda b: gzip.compress(b)]
+)
+def test_fashion_with_other_contents_is_refused(fashion, spoil):
+    path = fashion / "t10k-labels-idx1-ubyte.gz"
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(
+        ExperimentError, match=r"t10k-labels-idx1-ubyte.gz is not the official file"
+    ):
+        data.load("fashion")
+
+
+def test_gaussian_is_the_same_for_good():
+    made = data.load("gaussian")
+    inputs = made.train_inputs
+    assert inputs.shape == made.test_inputs.shape == (5000, 50)
+    covariance = inputs.T @ inputs / len(inputs)
+    assert (covariance - torch.eye(50)).abs().max() < 0.1
+    assert 0.45 < made.train_targets.float().mean() < 0.55
+    assert made.fingerprint == "4b621c8f362259d8"
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
-"""The networks that are trained alone: their data, their steps, and going on from a state."""
+"""What is trained: data, steps, and going on from a state."""
 
+import dataclasses
 import math
 import os
 
@@ -7,8 +8,9 @@ import pytest
 import torch
 from torch.nn.utils import parameters_to_vector
 
-from experiments import ExperimentError, data, tasks
-from experiments.run import Run, execute
+from experiments import ExperimentError, data, tasks, verify
+from experiments.batches import batches
+from experiments.run import Run, execute, execute_all
 from experiments.tasks.char_rnn import CharRnn
 from experiments.tasks.images import _statistics
 from experiments.tasks.resnet20 import ResNet20
@@ -17,7 +19,15 @@ SMALL = {
     "resnet20": ("digits", {"width": 4}),
     "char_rnn": ("sonnets", {"batch": 4, "sequence": 16, "hidden": 8, "epoch_steps": 70}),
     "mlp": ("digits", {"batch": 300}),
+    "gpt": ("sonnets", {"batch": 4, "sequence": 16, "width": 8, "epoch_steps": 70}),
+    "convnet": ("digits", {"width": 4}),
+    "logistic": ("gaussian", {}),
+    "autoencoder": ("digits", {}),
 }
+
+
+def test_every_task_is_here():
+    assert SMALL.keys() == tasks.TASKS.keys() - {"resnet152"}  # which needs torchvision
 
 
 def made(name, seed=0):
@@ -76,7 +86,79 @@ def test_a_run_learns(name):
     assert record.steps == 2 * made(name).steps
     first, last = record.curves["train_loss"]
     assert last < first
-    assert record.curves[tasks.find(name).metric]
+    metric = record.curves[tasks.find(name).metric]
+    assert len(metric) == 2
+    assert metric[1] < metric[0]
+    assert tasks.find(name).metric in verify.NARROWEST
+
+
+@pytest.mark.parametrize("name", ["mlp", "resnet20", "convnet", "logistic", "autoencoder"])
+def test_an_epoch_may_be_of_any_steps_and_a_test_of_any_examples(name):
+    dataset, options = SMALL[name]
+    options = {**options, "batch": 300, "epoch_steps": 5}
+    task = tasks.find(name)(dataset, 0, "cpu", **options, tested=7)
+    assert task.steps == 5
+    task.begin()
+    sizes = [len(task.order.batch(step)) for step in range(5)]
+    assert sizes == [300] * 5
+    used = torch.cat([task.order.batch(step) for step in range(5)])
+    assert len(used.unique()) == min(1500, len(task.data.train_targets))
+    whole = tasks.find(name)(dataset, 0, "cpu", **options)
+    assert len(whole.data.test_targets) >= 500
+    whole.data = dataclasses.replace(
+        whole.data,
+        test_inputs=whole.data.test_inputs[:7],
+        test_targets=whole.data.test_targets[:7],
+    )
+    assert task.evaluate() == whole.evaluate()
+
+
+@pytest.mark.parametrize("name", ["logistic", "autoencoder"])
+def test_stackable_tasks_are_trained_together_as_alone(name):
+    dataset, options = SMALL[name]
+    options = {**options, "epoch_steps": 5}
+    runs = [Run(name, dataset, "Adam / SGD(1e-6)", seed, 2, options=options) for seed in range(2)]
+    assert batches(runs) == [runs]
+    metric = tasks.find(name).metric
+    for run, member in zip(runs, execute_all(runs, [None] * 2), strict=True):
+        assert member.provenance["ensemble"] == 2
+        assert member.curves[metric] == pytest.approx(execute(run).curves[metric], rel=1e-4)
+
+
+@pytest.mark.parametrize("condition", [10.0, 1e4])
+def test_logistic_regression_has_the_condition_that_is_chosen(condition):
+    task = tasks.find("logistic")("gaussian", 0, "cpu", condition=condition)
+    inputs = task.data.train_inputs.double()
+    values = torch.linalg.eigvalsh(inputs.T @ inputs / len(inputs))
+    assert values[-1] == pytest.approx(1, rel=0.1)
+    assert values[-1] / values[0] == pytest.approx(condition, rel=0.2)
+
+
+def test_an_autoencoder_is_judged_by_the_squared_error_of_an_image():
+    task = made("autoencoder")
+    images = task.data.test_inputs
+    assert task.score(images.flatten(1) + 0.5) == {"test_loss": pytest.approx(64 / 4)}
+    assert task.model(images[:3]).shape == (3, 64)
+
+
+def test_a_transformer_does_not_see_what_it_is_to_predict():
+    task = made("gpt")
+    rows = task.tested[:2].clone()
+    before = task.model(rows[:, :-1])
+    rows[:, 10] = (rows[:, 10] + 1) % task.data.size
+    after = task.model(rows[:, :-1])
+    assert after[:, :10].equal(before[:, :10])
+    assert (after[:, 10:] != before[:, 10:]).any(dim=2).all()
+
+
+def test_a_transformer_that_knows_nothing_and_its_rows():
+    task = made("gpt")
+    assert task.evaluate()["test_perplexity"] == pytest.approx(task.data.size, rel=0.05)
+    text, rows = task.data.characters, task.tested
+    assert rows.flatten()[:17].equal(text[int(0.9 * len(text)) :][:17])
+    assert rows[1, 0] == rows[0, -1]  # each character but the first is predicted once
+    task.begin()
+    assert task.starts.max() + task.sequence < len(task.text) < rows.numel() * 10
 
 
 def test_resnet20_is_that_of_he_et_al():
@@ -110,6 +192,8 @@ def test_channels_are_normalised_by_the_training_set():
 FAST = {
     "resnet20": {"autocast": "bfloat16", "channels_last": True},
     "char_rnn": {"autocast": "bfloat16"},
+    "gpt": {"autocast": "bfloat16"},
+    "convnet": {"autocast": "bfloat16", "channels_last": True},
 }
 
 

@@ -106,7 +106,7 @@ def test_a_step_size_that_is_lost_in_the_middle_of_an_epoch_is_recorded_up_to_th
     def poisoned(self, step):
         self.count = getattr(self, "count", 0) + (step == 0)
         # Member 1 alone is hit: its own random stream is what it is known by.
-        bad = self.count == epoch and step == 2 and self.random.initial_seed() == 1
+        bad = self.count == epoch and step == 2 and self.order.random.initial_seed() == 1
         return loss(self, step) * (float("nan") if bad else 1)
 
     def poisoned_together(self, step):
@@ -136,7 +136,7 @@ def test_a_batch_that_raises_is_trained_one_by_one(monkeypatch):
     evaluate = Mlp.evaluate
 
     def sometimes(self):
-        if self.random.initial_seed() == 1:
+        if self.order.random.initial_seed() == 1:
             raise RuntimeError("its own fault")
         return evaluate(self)
 
