@@ -36,8 +36,9 @@ class Rival:
         settings: what its text may set, and what its authors recommend.
         guess: the setting that is the first guess at the scale of the problem.
         averages: whether the weights that count are an average, which its `eval()` puts in place
-            and its `train()` takes away again.
-        step_size: what the optimizer's direction was last multiplied by.
+            and its `train()` takes away again. What a model gathers as it trains, as batch
+            normalization does, is not averaged.
+        step_size: what the optimizer multiplies its direction by, as it stands.
     """
 
     module: str
@@ -201,7 +202,7 @@ def make(rule: Rule, parameters: Iterable[Tensor]) -> Optimizer:
 
 
 def step_size(rule: Rule, optimizer: Optimizer) -> float:
-    """What the direction that `rule` made was last multiplied by."""
+    """What the optimizer of `rule` multiplies its direction by, as it stands."""
     return rule.rival.step_size(optimizer) if isinstance(rule, Choice) else _lr(optimizer)
 
 

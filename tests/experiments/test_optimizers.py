@@ -43,6 +43,11 @@ def test_a_rival_learns_and_says_its_step_size(name):
     assert record.lr_last_epoch == []
 
 
+def test_a_rival_that_averages_says_so(name):
+    optimizer = optimizers.make(parse(name), [nn.Parameter(torch.zeros(1))])
+    assert hasattr(optimizer, "eval") == hasattr(optimizer, "train") == RIVALS[name].averages
+
+
 def test_a_rival_goes_on_to_the_bit(name, step_by_step, results):
     """In the middle of an epoch and at its end, under a schedule."""
     run, whole = trained(HASTY.get(name, name), epochs=3, schedule="cosine")
@@ -174,12 +179,21 @@ def test_the_average_is_what_is_evaluated():
 
 
 @pytest.mark.parametrize("name", ["Prodigy", "DAdaptAdam"])
-def test_a_step_size_is_that_of_adams_direction(name):
-    """Its change at the next step of a constant gradient, past the bias of the first ones."""
+def test_a_step_size_is_the_distance_times_lr(name):
     pytest.importorskip("pytorch_optimizer", reason="needs the extra gdtuo[peers]")
-    text = first_guess(name, 1e-3)
-    rule = parse(text)
-    optimizer = optimizers.make(rule, [p := nn.Parameter(torch.ones(1))])
+    rule = parse(first_guess(name, 1e-3))
+    optimizer = optimizers.make(rule, [nn.Parameter(torch.ones(1))])
     optimizer.param_groups[0]["lr"] = 0.5
     assert optimizers.step_size(rule, optimizer) == pytest.approx(5e-4)
-    assert p.item() == 1
+
+
+def test_a_warm_up_shows_in_the_step_size():
+    pytest.importorskip("pytorch_optimizer", reason="needs the extra gdtuo[peers]")
+    rule = parse("ScheduleFreeAdamW(lr=0.1, warmup_steps=4)")
+    optimizer = optimizers.make(rule, [p := nn.Parameter(torch.ones(1))])
+    sizes = []
+    for _ in range(5):
+        p.grad = torch.ones(1)
+        optimizer.step()
+        sizes.append(optimizers.step_size(rule, optimizer))
+    assert sizes == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1])
