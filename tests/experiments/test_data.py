@@ -149,6 +149,18 @@ def test_fashion_with_other_contents_is_refused(fashion, spoil):
         data.load("fashion")
 
 
+@pytest.mark.skipif(
+    not os.path.isdir(os.path.join(os.environ.get("GDTUO_DATA", ""), "fashion")),
+    reason="needs Fashion-MNIST: set GDTUO_DATA",
+)
+def test_fashion_is_as_published():
+    images = data.load("fashion")
+    assert images.train_inputs.shape == (60000, 28, 28)
+    assert images.train_targets.bincount().tolist() == [6000] * 10
+    assert images.test_targets.bincount().tolist() == [1000] * 10
+    assert images.train_targets[:5].tolist() == [9, 0, 0, 3, 0]
+
+
 def test_gaussian_is_the_same_for_good():
     made = data.load("gaussian")
     inputs = made.train_inputs
