@@ -33,5 +33,8 @@ from gdtuo.rules import Adam as Adam
 from gdtuo.rules import RMSProp as RMSProp
 from gdtuo.safeguards import Safeguards as Safeguards
 from gdtuo.tower import Tower as Tower
+from gdtuo.tuning_free import ScheduleFreeAdam as ScheduleFreeAdam
+from gdtuo.tuning_free import Seek as Seek
+from gdtuo.tuning_free import default as default
 
 __version__ = "0.2.0"

@@ -246,7 +246,7 @@ class BoundStep:
                 tensors["along"] = cell.flat(gradients.cotangent(cell, g))
             if cell.in_place:
                 tensors["w"] = cell.flat(cell.tensors[0].detach())
-            elif "w" in cell.level.inputs:
+            elif "w" in cell.level.inputs or self.safeguards.stride is not None:
                 tensors["w"] = cell.join([p.detach() for p in cell.tensors])
             factor = groups.lr_factor(work.group)
             if factor != self.factors[i]:

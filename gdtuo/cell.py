@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gdtuo.core import Inputs, Level, pull_back, remade, update
+from gdtuo.core import Inputs, Level, first_state, pull_back, remade, update
 from gdtuo.rule import State
 
 Store = dict[str, Any]
@@ -99,7 +99,7 @@ class Cell:
             set_guard(store, self.prefix, self.guard, tensor.device)
 
     def first_state(self, tensor: Tensor, dtype: torch.dtype) -> State:
-        return self.level.rule.init(tensor.detach().to(dtype))
+        return first_state(self.level.rule, tensor.detach().to(dtype))
 
     @property
     def steps(self) -> int:

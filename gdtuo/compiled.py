@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gdtuo import guard, stepping
+from gdtuo import guard, stepping, strides
 from gdtuo.bound import BoundStep, Layout, Tensors, unpacked, write
 from gdtuo.cell import PIECE, Cell, Store
 from gdtuo.core import Level
@@ -136,6 +136,7 @@ class Plan:
             else:
                 for made in drafts:
                     stepping.commit(made, None, keep)
+            strides.note(drafts, self.ranks)
             if "taken" in stores[0]:
                 stores[0]["taken"] = stores[0]["taken"] + 1
             for each in zip(given, self.layouts, before, (*of_cells, *stores), strict=True):

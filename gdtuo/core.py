@@ -49,7 +49,8 @@ class Level:
     @property
     def lags(self) -> bool:
         """Whether the state that is kept is that before the last update."""
-        return bool(self.learned) and not (self.learned == ("lr",) and self.rule.steps_again)
+        again = self.rule.steps_again or self.rule.trace is not None
+        return bool(self.learned) and not (self.learned == ("lr",) and again)
 
     @property
     def previous_keys(self) -> tuple[str, ...]:
@@ -145,12 +146,18 @@ def _state_keys(rule: Rule) -> tuple[tuple[str, ...], tuple[str, ...]]:
             f"{type(rule).__name__}.init returns {', '.join(sorted(taken))}, names that a tower "
             "keeps for itself. Choose others."
         )
+    state = first_state(rule, w)
     if rule.elementwise and any(value.shape not in (w.shape, ()) for value in state.values()):
         raise GdtuoError(
             f"{type(rule).__name__} is elementwise, but its init returns a state of another shape "
             "than the tensor's. Make it zeros_like(w) or the like, or elementwise = False."
         )
     return tuple(state), tuple(key for key, value in state.items() if value.dim() == 0)
+
+
+def first_state(rule: Rule, w: Tensor) -> State:
+    """What is kept of a tensor before its first update."""
+    return rule.init(w) | ({} if rule.trace is None else {"trace": torch.zeros_like(w)})
 
 
 def structure(levels: Sequence[Level]) -> str:
@@ -165,6 +172,7 @@ def structure(levels: Sequence[Level]) -> str:
         ]
         by_name = [f"lr for {' and '.join(level.lr_for)}"] if level.lr_for is not None else []
         state = [f"state {' and '.join(level.state_keys)}"] if level.state_keys else []
+        state += [f"trace={level.rule.trace!r}"] if level.rule.trace is not None else []
         optional = [
             f"with {name}" for name in level.constant + level.learned if kind.specs[name].optional
         ]
@@ -207,16 +215,24 @@ def update(level: Level, learned: Tensor, constant: Tensor, inputs: Inputs) -> t
     if "w" in level.inputs:
         assert inputs.w is not None  # the tower keeps it for such a rule
         further["w"] = inputs.w.to(g.dtype)
-    return level.rule.update(g, inputs.state, h, **further)
+    rule = level.rule
+    step, state = rule.update(g, inputs.state, h, **further)
+    if rule.trace is not None:
+        state = {**state, "trace": rule.trace * inputs.state["trace"] + step}
+    return step, state
 
 
 def remade(
     level: Level, learned: Tensor, constant: Tensor, previous: Inputs
 ) -> tuple[Tensor, State]:
-    """The last step and the state after it, from what is kept of its inputs."""
+    """The last step and the state after it, from what is kept of its inputs; with a trace, what it
+    stands for: steps that are all proportional to the present step size."""
     if level.lags:
         return update(level, learned, constant, previous)
     like = previous.state[level.state_keys[0]]
+    if level.rule.trace is not None:
+        lr = level.values(learned.to(like), constant.to(like)).lr
+        return lr / lr.detach() * previous.state["trace"], previous.state
     h, further = _arguments(level, learned, constant, previous, like)
     return level.rule.step_again(previous.state, h, **further), previous.state
 

@@ -24,6 +24,9 @@ Parts = dict[Any, tuple[int | slice, torch.Size | None]]
 # what makes a new one of an old one. 2: where `Level.lags` is False, no gradient is kept.
 FORMAT = 2
 
+BEGUN = "level0.begun"  #: in a store: 1 once a step was taken, where the first is to be in range
+EXCESS = "level0.excess"  #: the logarithm of the last stride over its limit
+
 
 @dataclasses.dataclass
 class HyperStep:
@@ -68,8 +71,17 @@ class Learner:
             self.store[f"level{i}.constant"] = constant
             self.store[f"level{i}.hypergradient"] = torch.zeros_like(learned)
             self.store[f"level{i}.frozen"] = 0
+        self.add_strides()
         for i in itertools.takewhile(lambda i: self.levels[i].learned, range(len(self.levels))):
             self._cell_above(i).initialize(dtype)
+
+    def add_strides(self) -> None:
+        """What `gdtuo.strides` keeps, where it isn't there yet."""
+        if self.safeguards.start is not None:
+            self.store.setdefault(BEGUN, int(self.store["steps"] > 0))
+        if self.safeguards.stride is not None:
+            learned = self.coordinates(0)[0]
+            self.store.setdefault(EXCESS, learned.new_zeros(learned.shape[1:]))
 
     def start_counts(self) -> None:
         """Of the steps that a guard skips: all, those in a row until now, and by their causes, the
@@ -108,8 +120,10 @@ class Learner:
 
     def is_learning(self, i: int) -> bool:
         """Whether any of level i's hyperparameters is learned at present."""
-        if self.store["steps"] < self.safeguards.delay:
-            return False
+        return self.store["steps"] >= self.safeguards.delay and self.is_free(i)
+
+    def is_free(self, i: int) -> bool:
+        """Whether any of level i's hyperparameters is learned and not frozen."""
         everything = (1 << len(self.levels[i].learned)) - 1
         return bool(self.store[f"level{i}.frozen"] != everything)
 
@@ -159,6 +173,8 @@ class Learner:
             above = steps[i].learned if i < len(steps) else learned
             made = steps[i - 1]
             step, made.state = update(self.levels[i], above, constant, made.inputs)
+            if i == 1 and self.safeguards.stride is not None:
+                step = step + self.store[EXCESS]
             moved = made.learned - self._without_frozen(i - 1, step)
             made.learned = self.levels[i - 1].bounded(moved)
         return steps
@@ -233,7 +249,9 @@ class Learner:
             {
                 key: list(value.shape)
                 for key, value in each.items()
-                if key.startswith("level") and not key.endswith(("skipped", "is_valid"))
+                if key.startswith("level")
+                and not key.endswith(("skipped", "is_valid"))
+                and key != EXCESS
                 if isinstance(value, Tensor)
             }
             for each in (saved, self.store)

@@ -41,6 +41,8 @@ def _level(rule: Rule) -> str:
     for name in ("coordinates", "bounds"):
         if getattr(rule, name) is not None:
             arguments.append(f"{name}={_braces(dict(getattr(rule, name)))}")
+    if rule.trace is not None:
+        arguments.append(f"trace={rule.trace!r}")
     return type(rule).__name__ + learn + (f"({', '.join(arguments)})" if arguments else "")
 
 

@@ -25,7 +25,7 @@ State: TypeAlias = dict[str, Tensor]
 # Keys that a tower keeps beside a rule's own state.
 RESERVED = frozenset(
     {"step", "is_kept", "previous_gradient", "previous_parameter", "learned", "constant"}
-    | {"hypergradient", "frozen", "skipped", "is_valid", "left_out"}
+    | {"hypergradient", "frozen", "skipped", "is_valid", "left_out", "trace"}
 )
 
 
@@ -61,6 +61,16 @@ class Rule:
             names are raw, square_root, logistic, log, logit (`Coordinates`).
         bounds: the lowest and highest value that learning may bring a hyperparameter to, in its own
             units: ``{"lr": (1e-6, 1.0)}``. What would go beyond stays at the bound.
+        trace: an estimate with a longer memory in the place of the derivative, where ``lr`` alone
+            is learned, in log coordinates. The hypergradient of log lr is -(g . step of the last
+            update), which is greedy: what a step size does later is not in it. With a trace the
+            last steps count, discounted::
+
+                E <- trace E + step         (E starts at 0)         v = -(g . E)
+
+            as if all of them had been made with one step size, and had not changed the gradients
+            since. At 0 it is the derivative, for every rule whose step is proportional to lr. It
+            costs one tensor, and saves the gradient that is otherwise kept. None: the derivative.
 
     An upper level's ``lr`` may be a mapping from the names of the hyperparameters beneath it to a
     step size for each (the paper's kappa_alpha, kappa_mu). Equal rules are equal and hash alike.
@@ -73,6 +83,7 @@ class Rule:
     learn: Iterable[str] | None = dataclasses.field(default=None, kw_only=True)
     coordinates: Mapping[str, str] | None = dataclasses.field(default=None, kw_only=True)
     bounds: Mapping[str, tuple[float, float]] | None = dataclasses.field(default=None, kw_only=True)
+    trace: float | None = dataclasses.field(default=None, kw_only=True)
 
     #: Whether each entry's step depends on that entry alone. Where it does, all of a group's
     #: tensors are updated as one flat tensor, and the rule can be an upper level.
@@ -174,6 +185,7 @@ class Rule:
                 "If each entry's step depends on that entry alone, set elementwise = True in it."
             )
         self._check_learn(owner)
+        self._check_trace(owner)
 
     def _check_coordinates(self, owner: str) -> None:
         given = dict(self.coordinates or ())
@@ -228,6 +240,26 @@ class Rule:
             object.__setattr__(self, "learn", tuple(n for n in hyperparameters if n in learn))
         if per_name is not None:
             self._expect_learnable(owner, "the lr of the rule above", per_name)
+
+    def _check_trace(self, owner: str) -> None:
+        if self.trace is None:
+            return
+        is_number = isinstance(self.trace, (int, float)) and not isinstance(self.trace, bool)
+        if not is_number or not 0.0 <= self.trace < 1.0:
+            raise GdtuoError(
+                f"{owner}: trace={self.trace!r}. Give a discount from 0 to 1, 1 excluded, or None."
+            )
+        self.expect_log_lr(f"{owner}: trace={self.trace!r}")
+        object.__setattr__(self, "trace", float(self.trace))
+
+    def expect_log_lr(self, what: str) -> None:
+        """Raise `GdtuoError` unless ``lr`` alone is learned, in log coordinates, as ``what``
+        asks."""
+        if self.learned != ("lr",) or self.coordinates_of("lr").name != "log":
+            raise GdtuoError(
+                f"{what} is for a step size that is learned alone and in log coordinates. Give "
+                "learn=('lr',), coordinates={'lr': 'log'} and optimizer=, the rule that learns it."
+            )
 
     def _expect_learnable(self, owner: str, where: str, names: Iterable[str]) -> None:
         never = [name for name in names if name in self.specs and name not in self.learnable]

@@ -33,6 +33,14 @@ class Safeguards:
             the square root of its number of elements). Keeps a step size that is far too large from
             destroying the weights before it is mended. The hypergradient is that of the step
             without the cap. None: no limit.
+        start: from what to what length, relative to the norm of all parameters together, the first
+            step is to be: the step size that level 0 starts from is brought to the nearest end of
+            that range, as if no schedule had a part in it. So a first guess may be anything. None:
+            it starts as given.
+        stride: how long a step of all parameters may be, relative to their norm. After a longer one
+            the step size is pulled down to where it would have been as long; the step itself is
+            taken. None: no limit. Both are for an ``lr`` that is learned alone, in ``log``
+            coordinates, and are no derivatives.
         guard: how many steps may be skipped in a row. A step in which the gradient, a hypergradient
             or what it would make of a hyperparameter is not finite is skipped: it changes nothing.
             It is counted (`Tower.skipped_steps`), the first time that values are read there is a
@@ -54,13 +62,20 @@ class Safeguards:
     hyper_step: HyperStep = "plain"
     delay: int = 0
     cap: float | None = None
+    start: tuple[float, float] | None = None
+    stride: float | None = None
     guard: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("clip", "cap"):
+        for name in ("clip", "cap", "stride"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, (int, float)) and value > 0):
                 raise GdtuoError(f"Safeguards: {name}={value!r}. Give a number above 0, or None.")
+        if self.start is not None and not _is_range(self.start):
+            raise GdtuoError(
+                f"Safeguards: start={self.start!r}. Give the shortest and the longest first step, "
+                "(low, high) with 0 < low <= high, or None."
+            )
         if self.hyper_step not in get_args(HyperStep):
             raise GdtuoError(
                 f"Safeguards: hyper_step={self.hyper_step!r}. Expected one of "
@@ -105,6 +120,12 @@ class Safeguards:
             step * (most / length).clamp_max(1.0).nan_to_num(1.0)  # a step of 0 stays
             for step, most, length in zip(steps, allowed, lengths, strict=True)
         ]
+
+
+def _is_range(pair: object) -> bool:
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        return False
+    return all(isinstance(x, (int, float)) for x in pair) and 0 < pair[0] <= pair[1] < math.inf
 
 
 def _norm(v: Tensor) -> Tensor:

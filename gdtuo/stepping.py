@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gdtuo import groups
+from gdtuo import groups, strides
 from gdtuo.cell import PIECE, Cell, is_contiguous
 from gdtuo.core import Level, arithmetic_dtype
 from gdtuo.errors import GdtuoError
@@ -122,6 +122,8 @@ class Draft:
     learner: Learner
     v: Tensor  #: the hypergradient of level 0
     fine: Tensor | None = None  #: whether all gradients were finite, where a guard asks
+    ok: Tensor | None = None  #: whether it was committed, where a guard asks
+    total: Tensor | None = None  #: `gdtuo.strides.sums`, where a stride has a limit
     hyper_steps: list[HyperStep] = dataclasses.field(default_factory=list)
     #: with the state before the update; None: it is made once more, for it is large
     updates: list[tuple[Work, State | None]] = dataclasses.field(default_factory=list)
@@ -212,6 +214,9 @@ def commit(made: Draft, ok: Tensor | None = None, apply: Apply = subtract) -> No
     """Write a draft, and ``apply`` the step to the parameters; with ``ok``, a flag on the device,
     only where that is true."""
     learner = made.learner
+    made.ok = ok
+    if learner.safeguards.stride is not None:
+        made.total = strides.sums(learner)
     for cell, state in made.left_out:
         cell.drop(state, _at(ok, cell))
     last = learner.coordinates(0)[0]
@@ -224,6 +229,8 @@ def commit(made: Draft, ok: Tensor | None = None, apply: Apply = subtract) -> No
             inputs = cell.next(piece.g, state, work.lr_factor)
             step, state_after = cell.update(learned, constant, inputs)
             cell.save(inputs, state_after, flag)
+            if made.total is not None:
+                strides.add(made.total, cell, step)
             apply(learner, cell, step if flag is None else torch.where(flag, step, 0.0))
         work.cell.count(flag)
     for work, _ in made.updates:

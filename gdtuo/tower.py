@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from gdtuo import groups, guard, sharded
+from gdtuo import groups, guard, sharded, strides
 from gdtuo.cell import PIECE
 from gdtuo.compiled import CompiledStep
 from gdtuo.core import Level, levels_of
@@ -63,8 +63,8 @@ class Tower(torch.optim.Optimizer):
     nominal / initial, so that a scheduler means a factor, which the hypergradient accounts for.
 
     Several processes: nothing has to be said. In DistributedDataParallel nothing is communicated;
-    parameters that are DTensors (FSDP2, tensor parallelism) cost one small all-reduce a step, two
-    with a ``cap``. `state_dict` then has DTensors too, ``state`` this rank's parts of them.
+    parameters that are DTensors (FSDP2, tensor parallelism) cost one small all-reduce a step, one
+    more with a ``cap`` and with a ``stride``. `state_dict` then has DTensors too, ``state`` this rank's parts of them.
 
     Raises:
         GdtuoError: no parameters, a module or a rule in their place, complex parameters, unknown
@@ -152,6 +152,8 @@ class Tower(torch.optim.Optimizer):
                     "view it with torch.view_as_real."
                 )
             sharded.check(p)
+        if self.safeguards.start is not None or self.safeguards.stride is not None:
+            self._check_strides(rule)
         self._ranks = self._found_ranks(levels[0])
         group["lr"] = group["unscheduled_lr"] = rule.lr  # type: ignore[attr-defined]
         group["previous_lr_factor"] = 1.0
@@ -170,6 +172,15 @@ class Tower(torch.optim.Optimizer):
             if p.requires_grad:
                 groups.initialize(p, self.state[p], levels[0], self.safeguards.guard)
         groups.set_guards(group, self.state, levels, self.safeguards.guard, kind)
+
+    def _check_strides(self, rule: Rule) -> None:
+        given = f"start={self.safeguards.start!r}, stride={self.safeguards.stride!r}"
+        if self.per == "element":
+            raise GdtuoError(
+                f"Tower: safeguards with {given} and per='element': an element has no length that "
+                "its step could be held against. Use per='tensor'."
+            )
+        rule.expect_log_lr(f"Tower: safeguards with {given}")
 
     def _found_ranks(self, level: Level) -> Ranks | None:
         """Those over which the parameters are spread, with a new group of this level 0."""
@@ -257,11 +268,13 @@ class Tower(torch.optim.Optimizer):
                 continue
             drafts = [draft(learner, *each) for learner, each in zip(some, gathered, strict=True)]
             complete(drafts, self._ranks)
+            strides.begin(drafts, self._ranks)
             if self.safeguards.guard:
                 guard.commit(drafts, apply)
             else:
                 for made in drafts:
                     commit(made, None, apply)
+            strides.note(drafts, self._ranks)
         if self._ranks is not None and held:
             order = (p for group in self.param_groups for p in group["params"])
             self._ranks.subtract(self.safeguards, held, order)
@@ -386,6 +399,8 @@ class Tower(torch.optim.Optimizer):
         """After loading, or where the model was moved or cast after the tower was made."""
         for group, levels in zip(self.param_groups, self._levels, strict=True):
             groups.follow(group, self.state, levels, self.safeguards.guard, self._kind(group))
+        for learner in self._learners():
+            learner.add_strides()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

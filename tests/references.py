@@ -16,7 +16,8 @@ class Reference(torch.optim.Optimizer):
     """Decoupled weight decay, then what a subclass does to a parameter and its momentum."""
 
     def __init__(self, params: Iterable[Tensor], rule: Rule) -> None:
-        super().__init__(params, {"lr": rule.lr, "weight_decay": rule.weight_decay})
+        decay = getattr(rule, "weight_decay", 0.0)
+        super().__init__(params, {"lr": rule.lr, "weight_decay": decay})
         self.rule: Any = rule
 
     @torch.no_grad()
@@ -37,6 +38,40 @@ class Lion(Reference):
         beta1, beta2 = self.rule.beta1, self.rule.beta2
         p.sub_(lr * torch.sign(beta1 * m + (1 - beta1) * g))
         m.copy_(beta2 * m + (1 - beta2) * g)
+
+
+class Adaptive(Reference):
+    """What has Adam's second moment."""
+
+    def scaled(self, p: Tensor, g: Tensor) -> tuple[int, Tensor]:
+        """Which update this is, and the root of the corrected second moment."""
+        state, beta2 = self.state[p], self.rule.beta2
+        t = state["t"] = state.get("t", 0) + 1
+        v = state["v"] = beta2 * state.get("v", 0.0) + (1 - beta2) * g**2
+        return t, (v / (1 - beta2**t)).sqrt()
+
+
+class ScheduleFreeAdam(Adaptive):
+    """With z and the average x themselves."""
+
+    def move(self, p: Tensor, g: Tensor, m: Tensor, lr: float) -> None:
+        beta1, power, state = self.rule.beta1, self.rule.power, self.state[p]
+        t, root = self.scaled(p, g)
+        z = state.get("z", p.clone()) - lr * g / (root + self.rule.eps)
+        weight = (power + 1) / (t + power)
+        x = (1 - weight) * state.get("x", p.clone()) + weight * z
+        state["z"], state["x"] = z, x
+        p.copy_((1 - beta1) * z + beta1 * x)
+
+
+class Seek(Adaptive):
+    def move(self, p: Tensor, g: Tensor, m: Tensor, lr: float) -> None:
+        beta1, rule = self.rule.beta1, self.rule
+        t, root = self.scaled(p, g)
+        m.copy_(beta1 * m + (1 - beta1) * g)
+        adam = m / (1 - beta1**t) / (root + rule.eps)
+        push = rule.push * root / (root + rule.eps) * (g != 0)
+        p.sub_(lr * max(1.0, rule.boost / t**0.5) * (adam - push))
 
 
 class Muon(Reference):

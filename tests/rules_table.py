@@ -213,6 +213,39 @@ ROWS = (
         ),
         torch_optimizer=references.Lion,
     ),
+    Row(
+        gdtuo.ScheduleFreeAdam,
+        lr=exponents(-3, -1.5),
+        lr_above=exponents(-5, -3),
+        others=BETAS,
+        constants={"power": between(0.0, 3.0), "eps": exponents(-10, -5)},
+        pronounced=gdtuo.ScheduleFreeAdam(0.02, beta1=0.6, beta2=0.8),
+        published=None,
+        alike=(
+            gdtuo.ScheduleFreeAdam(0.01),
+            gdtuo.ScheduleFreeAdam(0.02, beta1=0.8, beta2=0.95, power=0.0),
+        ),
+        torch_optimizer=references.ScheduleFreeAdam,
+    ),
+    Row(
+        gdtuo.Seek,
+        lr=exponents(-4, -2.5),
+        lr_above=exponents(-6, -4),
+        others=BETAS,
+        constants={
+            "push": between(0.0, 0.3),
+            "boost": between(0.0, 5.0),
+            "eps": exponents(-18, -10),
+        },
+        # Of a hypergradient that is 0 to rounding, a smaller eps would make a step.
+        pronounced=gdtuo.Seek(0.005, beta1=0.6, beta2=0.8, boost=2.0, eps=1e-8),
+        published=None,
+        alike=(
+            gdtuo.Seek(0.001),
+            gdtuo.Seek(0.005, beta1=0.8, beta2=0.95, push=0.3, boost=1.5),
+        ),
+        torch_optimizer=references.Seek,
+    ),
 )
 
 BY_RULE = {row.rule: row for row in ROWS}

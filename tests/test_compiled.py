@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import logging
 import math
 
@@ -12,6 +13,7 @@ from torch import nn
 
 import gdtuo
 from gdtuo import Safeguards
+from gdtuo.tuning_free import RULE
 from tests import ensembles
 from tests.problem import halves, loss_at, make_model, parameters_of, train
 from tests.rules_table import homogeneous
@@ -85,6 +87,20 @@ ADAM = gdtuo.parse("Adam(0.02, beta1=0.6, beta2=0.8) / SGD(1e-3) / SGD(1e-5)")
 )
 def test_options(rule, options):
     check(rule, **options)
+
+
+TUNING_FREE = gdtuo.parse(RULE)
+STRIDES = Safeguards(start=(1e-3, 1e-2), stride=0.001)
+
+
+@pytest.mark.parametrize("per", ["tower", "group", "tensor"])
+@pytest.mark.parametrize("guard", [0, 50])
+def test_strides_and_traces(per, guard):
+    safe = dataclasses.replace(STRIDES, guard=guard)
+    tower = check(TUNING_FREE, per=per, safeguards=safe)
+    assert any(
+        float(group.get("level0.excess", torch.zeros(1)).max()) > 0 for group in tower.param_groups
+    )  # it has been felt
 
 
 # Six with the real compiler, whose loading of torch warns of what torch has deprecated.

@@ -8,6 +8,7 @@ from torch import nn
 
 import gdtuo
 from gdtuo import Ensemble, Safeguards
+from gdtuo.tuning_free import RULE
 from tests.ensembles import (
     ELEMENTWISE,
     FACTORS,
@@ -51,6 +52,12 @@ def test_with_safeguards(row, safeguards):
     # whose sign is that of the rounding.
     above = gdtuo.parse("SGD(1e-4) / SGD(1e-6)")
     compare(stacked(row.pronounced, above, learn=("lr",)), safeguards=safeguards)
+
+
+def test_strides_and_traces():
+    rule = gdtuo.parse(RULE)
+    compare(rule, safeguards=Safeguards(start=(1e-3, 1e-2), stride=0.005))
+    compare(rule, separate=True, safeguards=Safeguards(stride=0.005))
 
 
 def test_the_safeguards_above_are_felt():

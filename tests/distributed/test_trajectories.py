@@ -10,6 +10,7 @@ import pytest
 
 import gdtuo
 from gdtuo import Safeguards
+from gdtuo.tuning_free import RULE
 from tests.distributed.problem import HIDDEN, TOWERS, Case, trajectories
 
 EVERY_RULE = [Case(rule) for rule in TOWERS.values()]
@@ -22,6 +23,8 @@ SAFEGUARDS = [
     Safeguards(guard=10),
 ]
 
+TUNING_FREE = gdtuo.parse(RULE)
+STRIDES = [Safeguards(start=(1e-3, 1e-2), stride=0.005, guard=guard) for guard in (0, 10)]
 ADAM = gdtuo.parse("Adam(0.02) / Adam(1e-3) / SGD(1e-4)")
 DECAY = gdtuo.parse("SGD^{lr,weight_decay}(0.1, momentum=0.5, weight_decay=0.1) / SGD(1e-3)")
 MUON = TOWERS["Muon 1"]
@@ -35,6 +38,7 @@ USES = [
     *(Case(DECAY, per, safe) for per in ("tower", "tensor") for safe in BOTH),
     *(Case(rule, safeguards=safe) for rule in (ADAM, MUON) for safe in SAFEGUARDS),
     Case(ONLY_LR, safeguards=Safeguards(hyper_step="sign", cap=0.02)),
+    *(Case(TUNING_FREE, per, safe) for per in ("tower", "tensor") for safe in STRIDES),
     *(Case(ADAM, safeguards=safe, piece=16) for safe in BOTH),
     *(Case(ADAM, per, by_layer=True) for per in ("group", "tensor")),
     *(Case(rule, held_out=True) for rule in (ADAM, DECAY, MUON)),

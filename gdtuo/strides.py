@@ -1,0 +1,109 @@
+"""How far all parameters move together, relative to their norm: what brings a step size that is far
+off into range in the first step, and pulls one down that has become too large.
+
+Neither is a derivative. Both are of a step size in log coordinates, which they change by a factor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from gdtuo.cell import Cell
+from gdtuo.learner import BEGUN, EXCESS, Learner
+from gdtuo.sharded import Ranks
+
+if TYPE_CHECKING:
+    from gdtuo.stepping import Draft
+
+SMALLEST = 0.01  #: the norm of parameters is taken as at least this a root of an element
+
+
+def sums(learner: Learner) -> Tensor:
+    """Of squares of a step, of squares of the parameters, and their number: nothing yet."""
+    learned = learner.coordinates(0)[0]
+    return learned.new_zeros((3, *learned.shape[1:]))
+
+
+def add(total: Tensor, cell: Cell, step: Tensor) -> None:
+    """Add those of the tensors of ``cell``, which are to take ``step``."""
+    if not cell.counts:  # another rank does
+        return
+    by_member = cell.copies is ...
+    squares, number = [], 0
+    for tensors in ([step], cell.tensors):
+        flat = [x.flatten(1) if by_member else x.reshape(-1) for x in tensors]
+        norms = [torch.linalg.vector_norm(x, dim=-1, dtype=total.dtype) for x in flat]
+        squares.append(torch.stack([norm.square() for norm in norms]).sum(0))
+        number = sum(x.shape[-1] for x in flat)
+    both = torch.stack(squares).to(total.device)
+    own = cell.of(total)
+    own[:2].add_(both[..., None] if by_member else both)
+    own[2:].add_(number)
+
+
+def _relative(total: Tensor) -> Tensor:
+    """The norm of the step over that of the parameters."""
+    step, parameters, number = total.sqrt()
+    relative: Tensor = step / torch.maximum(parameters, SMALLEST * number)
+    return relative
+
+
+def begin(drafts: Sequence[Draft], ranks: Ranks | None) -> None:
+    """Bring the step size of those that have not taken a step yet to where that is in range, as if
+    no schedule had a part in it."""
+    fresh = [made for made in drafts if is_fresh(made.learner)]
+    totals = []
+    for made in fresh:
+        total = sums(made.learner)
+        learned = torch.zeros_like(made.learner.coordinates(0)[0])  # log lr: a step size of 1
+        for work, _ in made.updates:
+            for piece in work.pieces():
+                inputs = piece.cell.next(piece.g, piece.cell.state())
+                step, _ = piece.cell.update(learned, work.group["level0.constant"], inputs)
+                add(total, piece.cell, step)
+        totals.append(total)
+    for made, total in zip(fresh, ranks.sums(totals) if ranks else totals, strict=True):
+        if made.updates:
+            _bring_into_range(made, _relative(total))
+
+
+def is_fresh(learner: Learner) -> bool:
+    """Whether the first step is still to come, of one that is to begin in range."""
+    safeguards, store = learner.safeguards, learner.store
+    if safeguards.start is None or store[BEGUN] or not learner.is_free(0):
+        return False
+    # A guard may have skipped all steps that there were; only until one is taken is that asked.
+    skipped = int(store["guard.skipped"]) if safeguards.guard else 0
+    store[BEGUN] = int(store["steps"] > skipped)
+    return not store[BEGUN]
+
+
+def _bring_into_range(made: Draft, relative: Tensor) -> None:
+    learner, first = made.learner, made.hyper_steps[0] if made.hyper_steps else None
+    assert learner.safeguards.start is not None
+    low, high = learner.safeguards.start
+    before = first.learned if first else learner.coordinates(0)[0]
+    moves = (relative > 0) & relative.isfinite()
+    within = torch.minimum(torch.maximum(before, (low / relative).log()), (high / relative).log())
+    after = learner.levels[0].bounded(torch.where(moves, within, before))
+    if first:
+        first.learned = after
+    else:
+        learner.store["level0.learned"] = after
+
+
+def note(drafts: Sequence[Draft], ranks: Ranks | None) -> None:
+    """Keep, for the next step, by how much this one was too long."""
+    drafts = [made for made in drafts if made.total is not None]
+    totals = [made.total for made in drafts if made.total is not None]
+    for made, total in zip(drafts, ranks.sums(totals) if ranks else totals, strict=True):
+        store, longest = made.learner.store, made.learner.safeguards.stride
+        assert longest is not None
+        excess = (_relative(total) / longest).log().clamp_min(0.0)
+        if made.ok is not None:
+            excess = torch.where(made.ok, excess, store[EXCESS])
+        store[EXCESS] = excess

@@ -1,0 +1,324 @@
+"""The trace, the start and the stride, each by itself; and the default that they make."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import gdtuo
+from gdtuo import Safeguards
+from gdtuo.tuning_free import RULE, START, STRIDE
+from tests.problem import halves, loss_at, make_model, parameters_of, same, train
+from tests.rules_table import ROWS
+
+LOG = {"coordinates": {"lr": "log"}, "learn": ("lr",)}
+SGD = gdtuo.SGD(0.05, optimizer=gdtuo.SGD(1e-2), **LOG)
+TRACED = [
+    dataclasses.replace(row.pronounced, optimizer=gdtuo.SGD(1e-3), trace=0.9, **LOG) for row in ROWS
+]
+ids = {"ids": lambda rule: type(rule).__name__}
+
+
+def length(before, after):
+    """Of the step of all parameters, relative to their norm."""
+    step = math.hypot(*((b - a).norm() for a, b in zip(before, after, strict=True)))
+    number = sum(p.numel() for p in before)
+    return step / max(math.hypot(*(p.norm() for p in before)), 0.01 * number**0.5)
+
+
+def one_step(model, tower, i=0):
+    before = parameters_of(model)
+    train(model, tower, 1, start=i)
+    return length(before, parameters_of(model))
+
+
+def lr_of(tower):
+    return tower.hyperparameters()[0]["lr"]
+
+
+# Of a schedule-free rule a step is more than its step size's share.
+@pytest.mark.parametrize(
+    "rule", [r for r in TRACED if not isinstance(r, gdtuo.ScheduleFreeAdam)], **ids
+)
+def test_a_trace_of_0_is_the_derivative(rule):
+    (exact, estimated), towers = (make_model(), make_model()), []
+    for model, trace in ((exact, None), (estimated, 0.0)):
+        tower = gdtuo.Tower(model.parameters(), dataclasses.replace(rule, trace=trace))
+        train(model, tower, 6)
+        towers.append(tower)
+    for p, q in zip(parameters_of(exact), parameters_of(estimated), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-10, atol=1e-12)
+    expected, found = (tower.hypergradients()[0]["lr"] for tower in towers)
+    assert found == pytest.approx(expected, rel=1e-9)
+    assert found != 0
+
+
+@pytest.mark.parametrize("rule", TRACED, **ids)
+def test_the_hypergradient_is_along_the_discounted_steps(rule):
+    model = make_model()
+    tower = gdtuo.Tower(model.parameters(), rule)
+    trace = [torch.zeros_like(p) for p in model.parameters()]
+    for i in range(8):
+        before = parameters_of(model)
+        train(model, tower, 1, start=i)
+        gradients = [p.grad for p in model.parameters()]
+        expected = -sum((g * e).sum().item() for g, e in zip(gradients, trace, strict=True))
+        assert tower.hypergradients()[0]["lr"] == pytest.approx(expected, rel=1e-9, abs=1e-15)
+        for e, old, new in zip(trace, before, parameters_of(model), strict=True):
+            e.mul_(0.9).add_(old - new)
+
+
+def test_a_trace_is_the_derivative_of_steps_that_share_a_step_size():
+    """While the gradients that they were made of stay: by finite differences, of 5 steps of SGD."""
+    model, rule = make_model(), dataclasses.replace(SGD, optimizer=gdtuo.SGD(0.0))
+    tower = gdtuo.Tower(model.parameters(), dataclasses.replace(rule, trace=1 - 1e-12))
+    start, gradients = parameters_of(model), []
+    for i in range(5):
+        train(model, tower, 1, start=i)
+        gradients.append([p.grad.clone() for p in model.parameters()])
+
+    def loss(log_lr):
+        other = make_model()
+        with torch.no_grad():
+            for p, w, *of_steps in zip(other.parameters(), start, *gradients, strict=True):
+                p.copy_(w - math.exp(log_lr) * sum(of_steps))
+        return loss_at(other, 5).item()
+
+    train(model, tower, 1, start=5)
+    x, h = math.log(0.05), 1e-5
+    expected = (loss(x + h) - loss(x - h)) / (2 * h)
+    assert tower.hypergradients()[0]["lr"] == pytest.approx(expected, rel=1e-7)
+
+
+@pytest.mark.parametrize("trace", [-0.1, 1.0, math.nan, "0.9", True])
+def test_a_trace_outside_its_domain(trace):
+    with pytest.raises(gdtuo.GdtuoError, match=r"trace=.*Give a discount from 0 to 1"):
+        dataclasses.replace(SGD, trace=trace)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SGD(0.1, trace=0.9)",
+        "SGD(0.1, trace=0.9) / SGD",
+        "Adam^{lr,beta1}(coordinates={lr: log}, trace=0.9) / SGD",
+    ],
+)
+def test_a_trace_without_a_step_size_learned_in_log_coordinates(text):
+    with pytest.raises(gdtuo.GdtuoError, match="learned alone and in log coordinates"):
+        gdtuo.parse(text)
+
+
+def test_a_trace_in_a_text():
+    text = "SGD^lr(0.05, coordinates={lr: log}, trace=0.9) / SGD"
+    assert str(gdtuo.parse(text)) == text
+    assert gdtuo.parse(text) == dataclasses.replace(SGD, trace=0.9)
+
+
+def test_a_traced_state_is_no_other_trace_s():
+    towers = [
+        gdtuo.Tower(make_model().parameters(), dataclasses.replace(SGD, trace=trace))
+        for trace in (None, 0.9, 0.99)
+    ]
+    for i, tower in enumerate(towers):
+        with pytest.raises(gdtuo.GdtuoError, match="that of another tower"):
+            tower.load_state_dict(towers[i - 1].state_dict())
+
+
+@pytest.mark.parametrize("per", ["tower", "group", "tensor"])
+@pytest.mark.parametrize("lr", [1e-30, 1e-6, 1e4, 1e30])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+def test_the_first_step_is_brought_into_range(lr, per, dtype):
+    model, low, high = make_model(dtype), 1e-3, 1e-2
+    rule = gdtuo.Adam(lr, optimizer=gdtuo.SGD(0.0), **LOG)
+    safe = Safeguards(start=(low, high))
+    tower = gdtuo.Tower(halves(model), rule, per=per, safeguards=safe)
+    before = parameters_of(model)
+    train(model, tower, 1, dtype=dtype)
+    after = parameters_of(model)
+    parts = {"tower": [slice(0, 4)], "group": [slice(0, 2), slice(2, 4)]}
+    for part in parts.get(per, [slice(i, i + 1) for i in range(4)]):
+        found = length(before[part], after[part])
+        assert found == pytest.approx(low if lr < 1 else high, rel=1e-4)
+
+
+def test_a_first_guess_in_range_is_taken():
+    model, other = make_model(), make_model()
+    towers = [
+        gdtuo.Tower(each.parameters(), SGD, safeguards=Safeguards(start=start))
+        for each, start in ((model, None), (other, (1e-9, 1e9)))
+    ]
+    assert train(model, towers[0], 5) == train(other, towers[1], 5)
+    assert same(parameters_of(model), parameters_of(other))
+
+
+def test_the_start_is_the_first_step_s_alone():
+    model = make_model()
+    tower = gdtuo.Tower(model.parameters(), SGD, safeguards=Safeguards(start=(1e-3, 1e-3)))
+    train(model, tower, 1)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(100)
+    assert one_step(model, tower, 1) != pytest.approx(1e-3, rel=0.5)
+
+
+def test_a_schedule_has_no_part_in_the_start():
+    model = make_model()
+    tower = gdtuo.Tower(model.parameters(), SGD, safeguards=Safeguards(start=(1e-3, 1e-3)))
+    tower.param_groups[0]["lr"] *= 0.01  # a warm-up
+    assert one_step(model, tower) == pytest.approx(1e-5, rel=1e-9)
+
+
+def test_what_is_frozen_or_without_a_gradient_does_not_start():
+    model = make_model()
+    tower = gdtuo.Tower(halves(model), SGD, safeguards=Safeguards(start=(1e-3, 1e-3)))
+    tower.freeze(group=0)
+    before = parameters_of(model)
+    loss_at(model, 0).backward()
+    for p in model[2].parameters():
+        p.grad.zero_()
+    tower.step()
+    assert lr_of(tower) == pytest.approx(0.05)
+    assert tower.hyperparameters(1)[0]["lr"] == pytest.approx(0.05)
+    assert length(before, parameters_of(model)) > 0
+
+
+@pytest.mark.filterwarnings("ignore:gdtuo.*skipped:RuntimeWarning")
+def test_a_first_step_that_is_skipped_is_not_the_first():
+    model = make_model()
+    safe = Safeguards(start=(1e-3, 1e-3), stride=0.02, guard=5)
+    tower = gdtuo.Tower(model.parameters(), SGD, safeguards=safe)
+    loss_at(model, 0).backward()
+    model[0].weight.grad[0] = math.inf
+    tower.step()
+    assert tower.skipped_steps == 1
+    assert one_step(model, tower, 1) == pytest.approx(1e-3, rel=1e-9)
+    assert lr_of(tower) != pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("delay", [0, 3])
+def test_a_stride_pulls_the_step_size_down(delay):
+    model = make_model()
+    rule = dataclasses.replace(SGD, lr=5.0, optimizer=gdtuo.SGD(0.0))
+    safe = Safeguards(stride=0.1, delay=delay)
+    tower = gdtuo.Tower(model.parameters(), rule, safeguards=safe)
+    lr = 5.0
+    for i in range(6):
+        found = one_step(model, tower, i)
+        assert lr_of(tower) == pytest.approx(lr, rel=1e-9)
+        if i >= delay - 1:
+            lr *= min(1.0, 0.1 / found)
+    assert lr < 5.0
+
+
+def test_short_strides_are_left_alone():
+    model, other = make_model(), make_model()
+    safe = gdtuo.Tower(other.parameters(), SGD, safeguards=Safeguards(stride=1e9))
+    assert train(model, gdtuo.Tower(model.parameters(), SGD), 5) == train(other, safe, 5)
+    assert same(parameters_of(model), parameters_of(other))
+
+
+def test_a_state_that_was_saved_without_them_goes_on_with_them():
+    model = make_model()
+    rule = dataclasses.replace(SGD, lr=5.0)
+    plain = gdtuo.Tower(model.parameters(), rule)
+    train(model, plain, 3)
+    tower = gdtuo.Tower(model.parameters(), rule, safeguards=Safeguards(start=START, stride=0.02))
+    tower.load_state_dict(plain.state_dict())
+    assert lr_of(tower) == lr_of(plain)
+    assert one_step(model, tower, 3) > START[1]  # it has begun long ago
+    before = lr_of(tower)
+    train(model, tower, 1, start=4)
+    assert lr_of(tower) < 0.9 * before  # and is pulled down
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"start": (0.1, 0.01)}, "low <= high"),
+        ({"start": (0.0, 0.01)}, "low <= high"),
+        ({"start": 0.1}, "low <= high"),
+        ({"stride": 0.0}, "stride=0.0"),
+    ],
+)
+def test_errors_of_safeguards(options, message):
+    with pytest.raises(gdtuo.GdtuoError, match=message):
+        Safeguards(**options)
+
+
+@pytest.mark.parametrize("options", [{"start": (1e-3, 1e-2)}, {"stride": 0.1}], ids=str)
+def test_errors_of_towers(options):
+    w, safe = [torch.nn.Parameter(torch.ones(3))], Safeguards(**options)
+    for text in ("SGD", "SGD / SGD", "Adam(coordinates={lr: log}) / SGD"):
+        with pytest.raises(gdtuo.GdtuoError, match="learned alone and in log coordinates"):
+            gdtuo.Tower(w, gdtuo.parse(text), safeguards=safe)
+    with pytest.raises(gdtuo.GdtuoError, match="per='element'"):
+        gdtuo.Tower(w, SGD, per="element", safeguards=safe)
+
+
+def regression(seed=0):
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(20, 50), nn.Tanh(), nn.Linear(50, 1))
+    inputs = torch.randn(256, 20)
+    return model, inputs, inputs[:, :1] * inputs[:, 1:2]
+
+
+def final_loss(lr, scale=1.0, steps=300):
+    model, inputs, targets = regression()
+    optimizer = gdtuo.default(model.parameters(), lr=lr)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = (model(inputs) - targets).square().mean()
+        (scale * loss).backward()
+        optimizer.step()
+    return loss.item()
+
+
+@pytest.mark.parametrize("lr", [1e-8, 1e-3, 1e4])
+def test_the_default_trains_from_any_first_guess(lr):
+    model, inputs, targets = regression()
+    first = (model(inputs) - targets).square().mean().item()
+    assert final_loss(lr) < 0.01 * first
+
+
+def test_the_default_does_not_know_the_scale_of_the_loss():
+    small, large = (final_loss(1e-3, scale, steps=60) for scale in (1e-2, 1e4))
+    assert small == pytest.approx(large, rel=0.05)
+
+
+def test_the_default_is_what_it_says():
+    safe = Safeguards(clip=1.0, stride=0.5)
+    tower = gdtuo.default(make_model().parameters(), 0.5, per="tensor", safeguards=safe)
+    assert isinstance(tower, gdtuo.Tower)
+    assert tower.rule == dataclasses.replace(gdtuo.parse(RULE), lr=0.5)
+    assert tower.safeguards == Safeguards(clip=1.0, start=START, stride=STRIDE)
+    assert tower.per == "tensor"
+    with pytest.raises(gdtuo.GdtuoError, match=r"lr=0\.0 has no log coordinate"):
+        gdtuo.default(make_model().parameters(), lr=0.0)
+
+
+def test_nothing_is_pushed_where_nothing_is_known():
+    w = torch.nn.Parameter(torch.ones(4))
+    tower = gdtuo.default([w], lr=0.01)
+    for _ in range(50):
+        w.grad = torch.zeros(4)
+        tower.step()
+    assert lr_of(tower) == pytest.approx(0.01)
+    assert w.tolist() == [1.0] * 4
+
+
+@pytest.mark.parametrize("per", ["tower", "group", "tensor"])
+def test_the_default_resumes_to_the_bit(per):
+    model = make_model()
+    tower = gdtuo.default(halves(model), per=per)
+    train(model, tower, 7)
+    again = make_model()
+    other = gdtuo.default(halves(again), lr=1e4, per=per)
+    again.load_state_dict(model.state_dict())
+    other.load_state_dict(tower.state_dict())
+    assert train(model, tower, 9, start=7) == train(again, other, 9, start=7)
+    assert same(parameters_of(model), parameters_of(again))
