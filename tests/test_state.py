@@ -37,7 +37,9 @@ def leaves(state):
 def other_values(rule: gdtuo.Rule) -> gdtuo.Rule:
     """A tower of the same structure that starts elsewhere."""
     text = str(rule)
-    other = gdtuo.parse(text.replace("0.02", "0.01").replace("0.05", "0.04"))
+    other = gdtuo.parse(
+        text.replace("0.02", "0.01").replace("0.05", "0.04").replace("0.005", "0.004")
+    )
     assert other != rule
     return other
 
