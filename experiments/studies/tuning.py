@@ -26,7 +26,7 @@ FAR = (1e-8, USUAL, 1e4)  # the usual first guess, one far too small and one far
 SEEDS = 5  # of the fullest tiers, so that an interval means something
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # so that it can be a key
 class Training:
     """A task of these studies.
 
