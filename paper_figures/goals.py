@@ -5,9 +5,10 @@ written before the runs.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import mean
 
+import seaborn as sns
 from matplotlib.axes import Axes
 
 from experiments import tasks
@@ -41,9 +42,9 @@ RULES = f"""\
 - A goal that has several parts is `reproduced` if all of them hold, `partly` if half of them do.
   Parts that have no records are left out and counted, and then it is `partly` at most.
 - Numbers from other data than the study's are `not testable`."""
-MEASURED = "Training loss of the last epoch, at the weights that gradients are taken at; of " + (
-    f"{', '.join(name for name, rival in RIVALS.items() if rival.averages)} the average, which "
-    "counts in the end, is elsewhere."
+MEASURED = (
+    "Training loss of the last epoch, at the weights that gradients are taken at. What is tested "
+    f"of {', '.join(name for name, rival in RIVALS.items() if rival.averages)} is an average."
 )
 
 Losses = dict[int, float]
@@ -212,8 +213,9 @@ def style(contender: str) -> dict[str, object]:
         dashes = "-" if contender == PLAIN else ":"
         return {"color": "gray", "marker": "s", "linestyle": dashes, "linewidth": 1.6}
     if contender in TOWERS:
-        marker = "^v<"[TOWERS[contender] - 1]
-        return {"color": PALETTE[0], "marker": marker, "linestyle": "-.", "linewidth": 1.0}
+        place = TOWERS[contender] - 1
+        blue = sns.color_palette("Blues", 5)[2 + place]
+        return {"color": blue, "marker": "^v<"[place], "linestyle": "-.", "linewidth": 1.2}
     # Of the palette without its first blue and the gray, which are taken.
     colors = [color for i, color in enumerate(PALETTE) if i not in (0, 7)]
     place = RIVAL_NAMES.index(contender)
@@ -221,22 +223,33 @@ def style(contender: str) -> dict[str, object]:
     return {"color": color, "marker": marker, "linestyle": "--", "linewidth": 1.0}
 
 
-def dots(axes: Axes, rows: Mapping[str, Estimate], *, shift: float = 0, **look: object) -> None:
+def ruled(axes: Axes, rows: Sequence[str], title: str, label: str) -> None:
+    """An empty panel for `dots`, with the slack as a band."""
+    axes.axvspan(-SLACK, SLACK, color=PALETTE[2], alpha=0.15, linewidth=0)
+    axes.axvline(0, color="black", linewidth=0.6)
+    axes.set_xscale("symlog", linthresh=10)
+    ticks = (-10, -5, 0, 5, 10, 20, 50, 100, 1000)
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.set_xlim(-12, 12)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_title(title, size="small")
+    axes.set_xlabel(label, size="small")
+
+
+def dots(axes: Axes, rows: Iterable[Estimate], *, shift: float = 0, **look: object) -> None:
     """By how many percent each is above something: a dot with its interval, row by row."""
     look = {"color": "black", "marker": "o", **look}
-    for y, found in enumerate(rows.values()):
+    for y, found in enumerate(rows):
         if found.n:
             off = [[max(found.mean - found.low, 0)], [max(found.high - found.mean, 0)]]
             axes.errorbar(
                 found.mean, y + shift, xerr=off if found.n > 1 else None, markersize=4, capsize=2,
                 linestyle="none", **look,
             )  # fmt: skip
-    axes.axvspan(-SLACK, SLACK, color=PALETTE[2], alpha=0.15, linewidth=0)
-    axes.axvline(0, color="black", linewidth=0.6)
-    axes.set_xscale("symlog", linthresh=10)
-    axes.set_xticks([-10, -5, 0, 5, 10, 100], ["-10", "-5", "0", "5", "10", "100"])
-    axes.set_yticks(range(len(rows)), list(rows))
-    axes.set_ylim(len(rows) - 0.5, -0.5)
+            ends = [x for x in (found.mean, found.low, found.high) if not math.isnan(x)]
+            low, high = axes.get_xlim()
+            axes.set_xlim(min(low, 1.2 * min(ends)), max(high, 1.2 * max(ends)))
 
 
 def page(

@@ -88,9 +88,8 @@ def draw(results: Results, folder: Path) -> list[Path]:
         canvas.suptitle(f"{results.study.title}\n{caption(results)}\n{goals.MEASURED}", size=8)
         panels = canvas.subplots(2, len(trainings) // 2, sharey=True)
         for axes, training in zip(panels.flat, trainings, strict=True):
-            goals.dots(axes, {line: above(results, training, line) for line in LINES})
-            axes.set_title(training.title, size="small")
-        canvas.supxlabel("training loss above that of Adam's best constant step size (%)", size=9)
+            goals.ruled(axes, list(LINES), training.title, "% above Adam's best")
+            goals.dots(axes, (above(results, training, line) for line in LINES))
     tables = [_table(results, training) for training in trainings]
     path.with_suffix(".md").write_text(
         goals.page(results, RULES, tables, claims(results), path.stem)

@@ -82,12 +82,16 @@ def draw(results: Results, folder: Path) -> list[Path]:
         canvas.suptitle(f"{results.study.title}\n{caption(results)}\n{goals.MEASURED}", size=8)
         panels = canvas.subplots(1, len(trainings), sharey=True)
         for axes, training in zip(panels, trainings, strict=True):
+            goals.ruled(
+                axes,
+                [f"without {part}" for part in PARTS],
+                training.title,
+                f"% above the whole {OWN}",
+            )
             for guess, (color, marker, shift) in LOOKS.items():
-                rows = {f"without {p}": above(results, training, p, guess) for p in PARTS}
-                goals.dots(axes, rows, shift=shift, color=color, marker=marker)
+                found = (above(results, training, part, guess) for part in PARTS)
+                goals.dots(axes, found, shift=shift, color=color, marker=marker)
                 axes.plot([], [], marker, color=color, label=f"from {guess:g}")
-            axes.set_title(training.title, size="small")
-        canvas.supxlabel(f"training loss above that of the whole {OWN} (%)", size=9)
         handles, labels = panels[0].get_legend_handles_labels()
         canvas.legend(handles, labels, loc="outside lower center", ncols=len(FAR))
     tables = [_table(results, training) for training in trainings]

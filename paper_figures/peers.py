@@ -124,11 +124,10 @@ def draw(results: Results, folder: Path) -> list[Path]:
         canvas.suptitle(f"{results.study.title}\n{caption(results)}\n{goals.MEASURED}", size=8)
         panels = canvas.subplots(1, len(trainings) + 1, sharey=True)
         for axes, training in zip(panels, trainings, strict=False):
-            goals.dots(axes, {line: above(results, training, line) for line in LINES})
-            axes.set_title(training.title, size="small")
-        goals.dots(panels[-1], {line: overall(results, line) for line in LINES})
-        panels[-1].set_title("mean over the tasks", size="small")
-        canvas.supxlabel("training loss above that of tuned Adam (%)", size=9)
+            goals.ruled(axes, LINES, training.title, "% above tuned Adam")
+            goals.dots(axes, (above(results, training, line) for line in LINES))
+        goals.ruled(panels[-1], LINES, "mean over the tasks", "% above tuned Adam")
+        goals.dots(panels[-1], (overall(results, line) for line in LINES))
     tables = [_overall(results), *(_table(results, training) for training in trainings)]
     path.with_suffix(".md").write_text(
         goals.page(results, RULES, tables, claims(results), path.stem)

@@ -169,6 +169,10 @@ def _step_sizes(axes: Axes, results: Results, training: Training) -> None:
             axes, results, name(training, OWN, guess), curves.curve("lr"), color=color,
             label=f"from {guess:g}", scale=training.epoch_steps,
         )  # fmt: skip
+        axes.plot(0, guess, "x", color=color)
+    if best := fixed(results, training):
+        lr = float(best.rpartition(" from ")[2])
+        axes.axhline(lr, color="gray", linestyle=":", label="Adam's best constant one")
     axes.set_yscale("log")
     axes.set_title(training.title, size="small")
     axes.set_xlabel("step")

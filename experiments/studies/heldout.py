@@ -25,8 +25,8 @@ TIERS = {
     "smoke": Trials(
         "digits", 2, "small networks on embedded data: half a minute", tasks=TINY_HELD_OUT
     ),
-    "small": Trials("fashion", 3, "3 seeds: 50 minutes on 2 cores", tasks=HELD_OUT),
-    "paper": Trials("fashion", SEEDS, "5 seeds: an hour and a half on 2 cores", tasks=HELD_OUT),
+    "small": Trials("fashion", 3, "3 seeds: 40 minutes on 2 cores", tasks=HELD_OUT),
+    "paper": Trials("fashion", SEEDS, "5 seeds: an hour on 2 cores", tasks=HELD_OUT),
 }
 
 

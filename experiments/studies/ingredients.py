@@ -11,8 +11,8 @@ VARIANTS = {"": OWN} | {part: f"{OWN}({part}=False)" for part in PARTS}
 
 TIERS = {
     "smoke": Trials("digits", 2, "small networks on embedded data: half a minute", tasks=TINY),
-    "small": Trials("mnist", 3, "3 seeds: two hours on 2 cores", tasks=TASKS),
-    "paper": Trials("mnist", SEEDS, "5 seeds: for a GPU", tasks=TASKS),
+    "small": Trials("mnist", 3, "3 seeds: an hour on 2 cores", tasks=TASKS),
+    "paper": Trials("mnist", SEEDS, "5 seeds: two hours on 2 cores", tasks=TASKS),
 }
 
 

@@ -36,10 +36,10 @@ TIERS = {
     ),
     "small": Trials(
         "mnist", 3, "every other decade for all but the perceptron, and 1 seed for all but default "
-        "and Adam: three and a half hours on 2 cores",
+        "and Adam: two hours on 2 cores",
         tasks=TASKS, dear=("lstm", "resnet20"), apart=2,
     ),
-    "paper": Trials("mnist", SEEDS, "every decade, 5 seeds: for a GPU", tasks=TASKS),
+    "paper": Trials("mnist", SEEDS, "every decade, 5 seeds: half a day on 2 cores", tasks=TASKS),
 }  # fmt: skip
 
 
