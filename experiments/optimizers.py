@@ -117,6 +117,14 @@ RIVALS: dict[str, Rival] = {
         {"lr": 0.001, "hypergrad_lr": 0.001},
         guess="lr",
     ),
+    # This library's own. Each of its parts can be left out, to see what it is worth.
+    "default": Rival(
+        "gdtuo",
+        peers.default,
+        {"lr": 0.001, **dict.fromkeys(peers.PARTS, True)},
+        guess="lr",
+        averages=True,
+    ),
 }
 
 

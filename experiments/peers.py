@@ -12,6 +12,8 @@ import gdtuo
 from experiments import ExperimentError
 
 Parameters = Iterable[Tensor]
+# What `gdtuo.default` is made of beside Adam with a learned step size.
+PARTS = ("average", "trace", "push", "climb", "start", "stride")
 
 
 def imported(module: str) -> Any:
@@ -158,3 +160,16 @@ def hypergradient_descent(name: str) -> Callable[..., Optimizer]:
         return gdtuo.Tower(parameters, rule)
 
     return make
+
+
+def default(module: Any, parameters: Parameters, lr: float, **parts: bool) -> Optimizer:
+    """`gdtuo.default`, or what is left of it without some of its parts."""
+    # STAND-IN, from here to the end of the file: a tower that has none of the parts.
+    rule = module.Adam(lr, learn=("lr",), coordinates={"lr": "log"}, optimizer=module.Adam(0.05))
+
+    class StandIn(gdtuo.Tower):
+        def train(self) -> None: ...
+
+        def eval(self) -> None: ...
+
+    return StandIn(parameters, rule)

@@ -28,7 +28,7 @@ from experiments import ExperimentError, data, optimizers, store, tasks
 from experiments.provenance import BITS
 from experiments.run import Record, Run, execute
 from experiments.study import RESULTS, Cell, Study
-from experiments.train import last
+from experiments.train import COSINE, last
 
 # By metric: the least that is allowed, as it is and as a share of the mean.
 NARROWEST = {"test_error": (0.5, 0.0), "test_perplexity": (0.0, 0.02), "test_loss": (0.0, 0.02)}
@@ -117,9 +117,12 @@ def tolerated(count: int) -> int:
 
 
 def beginning(record: Record) -> Run:
-    """The run of `record`, or as many of its first epochs as took no longer than `SECONDS`."""
+    """The run of `record`, or as many of its first epochs as took no longer than `SECONDS`.
+
+    Under a cosine schedule the beginning depends on the length, and is not that of a shorter run.
+    """
     seen = len(record.curves.get("train_loss", ()))
-    if record.seconds <= SECONDS or seen < 2:
+    if record.seconds <= SECONDS or seen < 2 or record.run.schedule == COSINE:
         return record.run
     return dataclasses.replace(record.run, epochs=max(1, int(seen * SECONDS / record.seconds)))
 
@@ -156,15 +159,16 @@ def _fullest(study: Study, tiers: list[str], results: Path) -> str | None:
         lacking = f"{study.name}, tier {name}, is left out"
         try:
             runs = [cell.run for cell in study.select(name)]
-            tasks.find(runs[0].task).require()
+            for task in dict.fromkeys(run.task for run in runs):
+                tasks.find(task).require()
             for text in dict.fromkeys(run.tower for run in runs):
                 optimizers.require(text)
         except ExperimentError as error:
             print(f"{lacking}: {error}")
             continue
-        dataset = study.tier(name).data
         try:
-            data.load(dataset)
+            for dataset in dict.fromkeys(run.data for run in runs):
+                data.load(dataset)
         except ExperimentError as error:
             if "GDTUO_DATA" in os.environ:
                 raise

@@ -20,16 +20,20 @@ from paper_figures import (
     figure4e,
     figure4f,
     heights2019,
+    heldout,
     horizon,
+    ingredients,
     kappa,
+    peers,
     readme,
     report,
+    robustness,
     sensitivity2019,
     table1,
 )
 from paper_figures.results import Results, load, look, nothing
 
-# In the order of the report: the paper's, then those of its version of 2019.
+# In the order of the report: the paper's, those of its version of 2019, and those beside it.
 FIGURES = {
     "table1": table1,
     "kappa": kappa,
@@ -46,6 +50,10 @@ FIGURES = {
     "heights2019": heights2019,
     "horizon": horizon,
     "choices": choices,
+    "robustness": robustness,
+    "peers": peers,
+    "ingredients": ingredients,
+    "heldout": heldout,
 }
 
 

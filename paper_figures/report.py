@@ -20,17 +20,26 @@ PARTS = {
     ),
     "The version of 2019": ("sensitivity2019", "heights2019"),
     "Beside the paper: is the learned step size greedy?": ("horizon",),
+    "Beside the paper: a default that needs no tuning": (
+        "robustness", "peers", "ingredients", "heldout",
+    ),
 }  # fmt: skip
+# What is judged there is not the paper's, and is counted by itself.
+GOALS = PARTS["Beside the paper: a default that needs no tuning"]
 
 
 def write(judged: Sequence[Judged], folder: Path) -> Path:
     """Write the report into `folder`; returns its path."""
     by_study = {results.study.name: (module, results, c) for module, results, c in judged}
-    counts = Counter(claim.verdict for _, _, claims in judged for claim in claims)
+    claimed, goals = _apart(judged)
+    counts, own = (
+        Counter(claim.verdict for _, _, claims in each for claim in claims)
+        for each in (claimed, goals)
+    )
     parts = [
         "# Does the paper reproduce?",
-        f"Of {sum(counts.values())} claims: "
-        + ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+        f"Of {sum(counts.values())} claims: {_counted(counts)}"
+        + (f". Of {sum(own.values())} goals beside the paper: {_counted(own)}" if goals else "")
         + ". [CLAIMS.md](CLAIMS.md) has each with the paper's number, ours, the rule that decides, "
         "and where the records come from. This page is "
         "written by `python -m paper_figures` from the same records; brackets are 95 % bootstrap "
@@ -51,16 +60,32 @@ def write(judged: Sequence[Judged], folder: Path) -> Path:
 
 
 def verdicts(judged: Sequence[Judged]) -> str:
-    """How many claims of each study came out how, as a table in Markdown."""
-    counts = [Counter(claim.verdict for claim in claims) for _, _, claims in judged]
-    total = sum(counts, Counter())
+    """How many claims of each study came out how, as a table in Markdown; goals come last."""
+    claimed, goals = _apart(judged)
+    total = Counter(claim.verdict for _, _, claims in judged for claim in claims)
     known = [verdict for verdict in VERDICTS if total[verdict]]
-    rows = [
-        [results.study.title, results.tier, *(str(count[verdict] or "") for verdict in known)]
-        for (_, results, _), count in zip(judged, counts, strict=True)
-    ]
-    rows.append(["**in all**", "", *(f"**{total[verdict]}**" for verdict in known)])
+    rows = []
+    for some, title in ((claimed, "in all"), (goals, "goals in all")):
+        counts = [Counter(claim.verdict for claim in claims) for _, _, claims in some]
+        rows += [
+            [results.study.title, results.tier, *(str(count[verdict] or "") for verdict in known)]
+            for (_, results, _), count in zip(some, counts, strict=True)
+        ]
+        sums = sum(counts, Counter())
+        if some:
+            row = [f"**{title}**", "", *(f"**{sums[v]}**" if sums[v] else "" for v in known)]
+            rows.append(row)
     return points.table(["claims of", "tier", *known], rows)
+
+
+def _apart(judged: Sequence[Judged]) -> tuple[list[Judged], list[Judged]]:
+    """What is judged of the paper, and what of goals beside it."""
+    claimed = [each for each in judged if each[1].study.name not in GOALS]
+    return claimed, [each for each in judged if each[1].study.name in GOALS]
+
+
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
 
 
 def _finding(module, results, claims) -> str:

@@ -49,7 +49,7 @@ class Results:
 
 
 TITLES = {
-    "mnist": "MNIST", "cifar10": "CIFAR-10", "tolstoy": "War and Peace",
+    "mnist": "MNIST", "fashion": "Fashion-MNIST", "cifar10": "CIFAR-10", "tolstoy": "War and Peace",
     "caltech256": "Caltech-256",
 }  # fmt: skip
 

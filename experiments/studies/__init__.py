@@ -13,8 +13,12 @@ from experiments.studies import (
     figure4e,
     figure4f,
     heights2019,
+    heldout,
     horizon,
+    ingredients,
     kappa,
+    peers,
+    robustness,
     sensitivity2019,
     table1,
 )
@@ -37,6 +41,10 @@ STUDIES: dict[str, Study] = {
         heights2019,
         horizon,
         choices,
+        robustness,
+        peers,
+        ingredients,
+        heldout,
     )
 }
 # What is measured, not trained.

@@ -1,7 +1,7 @@
 """What Figs. 4a to 4e have in common: towers of growing height by the bottom's first step size."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from experiments.run import Run
@@ -52,6 +52,17 @@ def decades(low: int, high: int) -> tuple[float, ...]:
     return tuple(float(f"1e{exponent}") for exponent in range(low, high + 1))
 
 
+def tower(bottom: str, step_sizes: Sequence[float]) -> str:
+    """The text of a tower of SGD above `bottom` (as that of `sweep`), from the levels' step sizes.
+
+    >>> tower("Adam{learn}({lr})", [0.001, 1e-06])
+    'Adam^lr(0.001) / SGD(1e-06)'
+    """
+    first, *above = step_sizes
+    texts = [bottom.format(lr=repr(first), learn="^lr" if above else "")]
+    return " / ".join([*texts, *(f"SGD({value!r})" for value in above)])
+
+
 def sweep(
     figure: str,
     title: str,
@@ -79,13 +90,10 @@ def sweep(
     def cells(tier: Tier) -> Iterator[Cell]:
         for height in heights:
             for lr in step_sizes:
-                first, *above = levels(lr, height)
-                learn = "^lr" if above else ""
-                texts = [bottom.format(lr=repr(first), learn=learn)]
-                tower = " / ".join([*texts, *(f"SGD({value!r})" for value in above)])
+                text = tower(bottom, levels(lr, height))
                 seeds = (repeated or {}).get(lr, 1) if tier.seeds == 1 else tier.seeds
                 for seed in range(seeds):
-                    run = Run(task, tier.data, tower, seed, tier.epochs, options=tier.options)
+                    run = Run(task, tier.data, text, seed, tier.epochs, options=tier.options)
                     yield Cell(name(height, lr), run)
 
     return TowerSweep(figure, title, tiers, cells, step_sizes=step_sizes, heights=heights, **about)

@@ -162,6 +162,13 @@ def test_the_beginning_of_a_run_that_diverged_before_is_the_whole(make_record, r
     assert beginning(dataclasses.replace(short, curves={}, seconds=1e6)) == run
 
 
+def test_a_run_under_a_cosine_has_no_beginning_of_another_length(make_record, run):
+    curves = {"train_loss": [1.0] * 4}
+    for schedule, epochs in (((), 1), ("cosine", 4)):
+        long = dataclasses.replace(run, epochs=4, schedule=schedule)
+        assert beginning(make_record(long, curves=curves, seconds=60.0)).epochs == epochs
+
+
 def test_a_member_of_an_ensemble_is_compared_as_on_another_machine(seeds):
     member = dataclasses.replace(seeds[0], provenance=seeds[0].provenance | {"ensemble": 16})
     assert difference(error(seeds[0], 5.5), member, seeds) is None

@@ -1,0 +1,83 @@
+"""Beside the paper: how an optimizer ends from initial step sizes of twelve decades.
+
+The default is to end where Adam ends at its best constant step size, from any of them.
+"""
+
+from collections.abc import Iterator
+
+from experiments.studies.tower_sweeps import decades
+from experiments.studies.tuning import (
+    OWN,
+    PLAIN,
+    RIVAL_NAMES,
+    SEEDS,
+    SGD,
+    TASKS,
+    TINY,
+    TOWERS,
+    Training,
+    Trials,
+    name,
+    optimizer,
+)
+from experiments.study import Cell, Study
+
+GUESSES = decades(-8, 4)
+# Where Adam's best constant step size may lie: it is looked for at each decade, always.
+SOUGHT = decades(-5, -1)
+FIRST = (OWN, PLAIN)
+# In the order in which they are trained, so that what is left off last is what is asked last.
+GROUPS = (FIRST, tuple(TOWERS), (*RIVAL_NAMES, SGD))
+
+TIERS = {
+    "smoke": Trials(
+        "digits", 2, "small networks on embedded data: half a minute",
+        tasks=TINY, dear=("mlp", "lstm", "resnet20"), apart=6,
+    ),
+    "small": Trials(
+        "mnist", 3, "every other decade for all but the perceptron, and 1 seed for all but default "
+        "and Adam: two hours on 2 cores",
+        tasks=TASKS, dear=("lstm", "resnet20"), apart=2,
+    ),
+    "paper": Trials("mnist", SEEDS, "every decade, 5 seeds: half a day on 2 cores", tasks=TASKS),
+}  # fmt: skip
+
+
+def contenders(training: Training) -> tuple[str, ...]:
+    """Those on a task, the default and Adam first; SGD where runs are cheap."""
+    all_of_them = tuple(contender for group in GROUPS for contender in group)
+    return all_of_them if training.task == "mlp" else all_of_them[:-1]
+
+
+def guesses(tier: Trials, training: Training) -> tuple[float, ...]:
+    """The initial step sizes that every contender starts from."""
+    return GUESSES[:: spacing(tier, training)]
+
+
+def spacing(tier: Trials, training: Training) -> int:
+    """How many decades one is from the next."""
+    return tier.apart if training.name in tier.dear else 1
+
+
+def cells(tier: Trials) -> Iterator[Cell]:
+    for group in GROUPS:
+        for seed in range(tier.seeds):
+            for training in tier.tasks:
+                if seed and group != FIRST and training.name in tier.dear:
+                    continue
+                for contender in (c for c in group if c in contenders(training)):
+                    points = guesses(tier, training)
+                    if contender == PLAIN:
+                        points = tuple(sorted({*points, *SOUGHT}))
+                    for guess in points:
+                        text = optimizer(contender, guess, training)
+                        yield Cell(name(training, contender, guess), training.run(text, seed))
+
+
+STUDY = Study(
+    "robustness",
+    "Beside the paper: training loss by initial step size, from 1e-8 to 1e4",
+    TIERS,
+    cells,
+    metric="train_loss",
+)

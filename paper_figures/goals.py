@@ -1,0 +1,268 @@
+"""The default's goals: how the studies of optimizers that need no tuning are judged and drawn.
+
+They are not the paper's claims, but are kept and judged like them: as code, with rules that were
+written before the runs.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from statistics import mean
+
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from experiments import tasks
+from experiments.optimizers import RIVALS
+from experiments.run import Record
+from experiments.studies.tuning import OWN, PLAIN, RIVAL_NAMES, SGD, TOWERS, Training
+from paper_figures.claims import (
+    MISSING,
+    NOT,
+    PARTLY,
+    REPRODUCED,
+    Claim,
+    Estimate,
+    estimate,
+    findings,
+    lines,
+)
+from paper_figures.results import TITLES, Results
+from paper_figures.style import PALETTE
+
+SOURCE = "the default's goals"
+SLACK = 2.0  # percent
+WITHIN = f"{SOURCE}: within {SLACK:g} %"
+RULES = f"""\
+- The loss of a run is the mean training loss of its last epoch. It is measured at the weights that
+  gradients are taken at; for an optimizer that averages weights these are not the average.
+- A run that diverged, or that ends above the loss of one who knows nothing of the input (of ten
+  classes, ln 10), counts with that loss.
+- A loss is above another by a percentage of the other one, paired by seed over the seeds that have
+  both. It is within {SLACK:g} % if the mean of that is {SLACK:g} % or less.
+- A goal that has several parts is `reproduced` if all of them hold, `partly` if half of them do.
+  Parts that have no records are left out and counted, and then it is `partly` at most.
+- Numbers from other data than the study's are `not testable`."""
+MEASURED = (
+    "Training loss of the last epoch, at the weights that gradients are taken at. What is tested "
+    f"of {', '.join(name for name, rival in RIVALS.items() if rival.averages)} is an average."
+)
+
+Losses = dict[int, float]
+# Of a task and a contender, the name of a cell.
+Cell = Callable[[Training, str], str]
+
+
+def trainings(results: Results) -> tuple[Training, ...]:
+    """The tasks of the tier."""
+    return results.study.tier(results.tier).tasks
+
+
+def caption(results: Results) -> str:
+    """What is shown: tier, data, seeds and gaps."""
+    data = dict.fromkeys(training.data for training in trainings(results))
+    shown = ", ".join(TITLES.get(name, name) for name in data)
+    others = "" if results.data == results.study.data else ", which the goals are not about"
+    notes = {record.provenance.get("data_note") for record in results.all()} - {None}
+    counts = sorted(set(results.planned.values()))
+    seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+    done, planned = len(results.all()), sum(results.planned.values())
+    gaps = f", {done} of {planned} runs" if done < planned else ""
+    return (
+        f"Tier {results.tier}: {'; '.join([shown + others, *sorted(notes)])}; "
+        f"{seeds} seed{'' if seeds == '1' else 's'}{gaps}."
+    )
+
+
+def losses(results: Results, training: Training, cell: str | None) -> Losses:
+    """By seed; empty if there is no such cell, or nothing has run."""
+
+    def loss(record: Record) -> float:
+        found = float(record.final["train_loss"]) if record.final else math.inf
+        return min(found, training.guess)
+
+    found = results.records.get(cell or "", {})
+    return {seed: loss(record) for seed, record in sorted(found.items())}
+
+
+def loss(results: Results, training: Training, cell: str | None) -> Estimate:
+    found = losses(results, training, cell)
+    return estimate(found.values(), results.planned.get(cell or "", 0))
+
+
+def tested(results: Results, training: Training, cell: str | None) -> Estimate:
+    """The task's own metric, over the runs that came to an end."""
+    metric = tasks.find(training.task).metric
+    if cell not in results.records:
+        return estimate([], 0)
+    found = results.values(cell, lambda record: float(record.final[metric]))
+    return estimate(found.values(), results.planned[cell])
+
+
+def both(results: Results, training: Training, cell: str | None) -> str:
+    """The loss, and the test's metric in parentheses; "-" if nothing has run."""
+    found = loss(results, training, cell)
+    if not found.n:
+        return "-"
+    metric = tested(results, training, cell)
+    return f"{found.text(3)} ({metric.mean:.3g})" if metric.n else f"{found.text(3)} (diverged)"
+
+
+def least(results: Results, training: Training, cells: Iterable[str]) -> str | None:
+    """The cell of the least mean loss, of those that have records."""
+    means = {cell: mean(x.values()) for cell in cells if (x := losses(results, training, cell))}
+    return min(means, key=means.__getitem__, default=None)
+
+
+def excess(ours: Losses, theirs: Losses, of: int) -> Estimate:
+    """By how many percent ours is above theirs."""
+    return estimate((100 * (ours[s] / theirs[s] - 1) for s in ours if s in theirs), of)
+
+
+def mean_excess(pairs: Sequence[tuple[Losses, Losses]], of: int) -> Estimate:
+    """The geometric mean over several tasks, of those pairs that have a seed in common."""
+    known = [pair for pair in pairs if pair[0].keys() & pair[1].keys()]
+    if not known:
+        return estimate([], of)
+    seeds = set.intersection(*({*ours} & {*theirs} for ours, theirs in known))
+
+    def ratio(seed: int) -> float:
+        return math.exp(mean(math.log(ours[seed] / theirs[seed]) for ours, theirs in known))
+
+    return estimate((100 * (ratio(seed) - 1) for seed in sorted(seeds)), of)
+
+
+def near(found: Estimate) -> bool | None:
+    """Whether it is within the slack; None if nothing is known."""
+    return bool(found.mean <= SLACK) if found.n else None
+
+
+def below(found: Estimate) -> bool | None:
+    """Whether the whole interval is below 0; None if there is no interval."""
+    return bool(found.high < 0) if found.n > 1 else None
+
+
+def verdict(parts: Sequence[bool | None]) -> str:
+    known = [part for part in parts if part is not None]
+    if not known:
+        return MISSING
+    if all(known) and len(known) == len(parts):
+        return REPRODUCED
+    return PARTLY if 2 * sum(known) >= len(known) else NOT
+
+
+def tally(parts: Sequence[bool | None], what: str) -> str:
+    """How many parts hold, of those that are known, of all."""
+    known = [part for part in parts if part is not None]
+    gaps = f" ({len(known)} of {len(parts)} have runs)" if len(known) < len(parts) else ""
+    return f"{sum(known)} of {len(known)} {what}{gaps}"
+
+
+def fewest(estimates: Iterable[Estimate]) -> str:
+    """The least count of runs, of those estimates that have any."""
+    return min((e for e in estimates if e.n), key=lambda e: e.n, default=estimate([], 0)).count
+
+
+def no_worse(results: Results, cell: Cell) -> Claim:
+    """That on no task the default is worse than the best rival."""
+    over, best = {}, {}
+    for training in trainings(results):
+        rival = least(results, training, (cell(training, rival) for rival in RIVAL_NAMES))
+        ours, theirs = (losses(results, training, x) for x in (cell(training, OWN), rival))
+        over[training] = excess(ours, theirs, results.planned[cell(training, OWN)])
+        best[training] = next((r for r in RIVAL_NAMES if cell(training, r) == rival), "nobody yet")
+    parts = [near(found) for found in over.values()]
+    return Claim(
+        f"On no task is the default more than {SLACK:g} % worse than the best rival",
+        WITHIN,
+        lines(
+            f"{t.title}: {found.text(1, ' %')} above {best[t]}" for t, found in over.items()
+        ),
+        fewest(over.values()),
+        verdict(parts),
+        f"It holds on {tally(parts, 'tasks')}.",
+    )  # fmt: skip
+
+
+def better(results: Results, cell: Cell) -> Claim:
+    """That in the mean over tasks the default is better than each rival."""
+    of, over, complete = results.fewest, {}, True
+    for rival in RIVAL_NAMES:
+        pairs = [
+            tuple(losses(results, t, cell(t, contender)) for contender in (OWN, rival))
+            for t in trainings(results)
+        ]
+        complete = complete and all(ours.keys() & theirs.keys() for ours, theirs in pairs)
+        over[rival] = mean_excess(pairs, of)
+    parts = [below(found) for found in over.values()]
+    return Claim(
+        "In the mean over the tasks the default is better than each rival",
+        f"{SOURCE}: below each, with the whole interval",
+        lines(f"{found.text(1, ' %')} above {rival}" for rival, found in over.items()),
+        fewest(over.values()),
+        verdict(parts if complete else [*parts, None]),
+        f"It is better than {tally(parts, 'rivals')}."
+        + ("" if complete else " Not all tasks have runs of all of them."),
+    )
+
+
+def style(contender: str) -> dict[str, object]:
+    """The line of a contender, the same in every figure."""
+    if contender == OWN:
+        return {"color": "black", "marker": "o", "linestyle": "-", "linewidth": 2.2, "zorder": 5}
+    if contender in (PLAIN, SGD):
+        dashes = "-" if contender == PLAIN else ":"
+        return {"color": "gray", "marker": "s", "linestyle": dashes, "linewidth": 1.6}
+    if contender in TOWERS:
+        place = TOWERS[contender] - 1
+        blue = sns.color_palette("Blues", 5)[2 + place]
+        return {"color": blue, "marker": "^v<"[place], "linestyle": "-.", "linewidth": 1.2}
+    # Of the palette without its first blue and the gray, which are taken.
+    colors = [color for i, color in enumerate(PALETTE) if i not in (0, 7)]
+    place = RIVAL_NAMES.index(contender)
+    color, marker = colors[place % len(colors)], "XPD*hp8d"[place % 8]
+    return {"color": color, "marker": marker, "linestyle": "--", "linewidth": 1.0}
+
+
+def ruled(axes: Axes, rows: Sequence[str], title: str, label: str) -> None:
+    """An empty panel for `dots`, with the slack as a band."""
+    axes.axvspan(-SLACK, SLACK, color=PALETTE[2], alpha=0.15, linewidth=0)
+    axes.axvline(0, color="black", linewidth=0.6)
+    axes.set_xscale("symlog", linthresh=10)
+    ticks = (-10, -5, 0, 5, 10, 20, 50, 100, 1000)
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.set_xlim(-12, 12)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_title(title, size="small")
+    axes.set_xlabel(label, size="small")
+
+
+def dots(axes: Axes, rows: Iterable[Estimate], *, shift: float = 0, **look: object) -> None:
+    """By how many percent each is above something: a dot with its interval, row by row."""
+    look = {"color": "black", "marker": "o", **look}
+    for y, found in enumerate(rows):
+        if found.n:
+            off = [[max(found.mean - found.low, 0)], [max(found.high - found.mean, 0)]]
+            axes.errorbar(
+                found.mean, y + shift, xerr=off if found.n > 1 else None, markersize=4, capsize=2,
+                linestyle="none", **look,
+            )  # fmt: skip
+            ends = [x for x in (found.mean, found.low, found.high) if not math.isnan(x)]
+            low, high = axes.get_xlim()
+            axes.set_xlim(min(low, 1.2 * min(ends)), max(high, 1.2 * max(ends)))
+
+
+def page(
+    results: Results, rules: str, tables: Sequence[str], claims: Sequence[Claim], *figures: str
+) -> str:
+    """The page of a tier, in Markdown."""
+    parts = [
+        f"# {results.study.title}",
+        caption(results),
+        MEASURED,
+        *tables,
+        findings(claims),
+        *(f"![{results.study.title}]({figure}.svg)" for figure in figures),
+        f"The rules of the verdicts, written before these results were seen:\n\n{rules}",
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"

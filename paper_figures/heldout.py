@@ -1,0 +1,107 @@
+"""The default on tasks that nothing of it was chosen on, drawn and judged."""
+
+from pathlib import Path
+
+from experiments.studies.heldout import GRID
+from experiments.studies.tuning import FAR, OWN, PLAIN, RIVAL_NAMES, USUAL, Training, name
+from paper_figures import goals, points
+from paper_figures.claims import Claim, Estimate, lines, standing
+from paper_figures.goals import SLACK
+from paper_figures.goals import caption as caption
+from paper_figures.results import Results
+from paper_figures.style import figure
+
+RULES = f"""\
+- The best constant step size is that of Adam whose mean loss on the task is least, of the decades
+  {GRID[0]:g} to {GRID[-1]:g}. What is compared with rivals is the default from {USUAL:g}, its own
+  first guess; they are as their authors recommend.
+- In the mean over tasks the default is better than a rival if the 95 % bootstrap interval of the
+  geometric mean of their losses' ratios, seed by seed, is below 1.
+{goals.RULES}"""
+
+# What each line of the figure is of: a contender and its first guess.
+LINES = {f"{OWN} from {guess:g}": (OWN, guess) for guess in FAR}
+LINES |= {rival: (rival, USUAL) for rival in RIVAL_NAMES}
+LINES |= {f"{PLAIN} {lr:g}": (PLAIN, lr) for lr in GRID}
+
+
+def recommended(training: Training, contender: str) -> str:
+    """The cell of a contender from its own first guess."""
+    return name(training, contender, USUAL)
+
+
+def fixed(results: Results, training: Training) -> str | None:
+    """The cell of Adam's best constant step size."""
+    return goals.least(results, training, (name(training, PLAIN, lr) for lr in GRID))
+
+
+def above(results: Results, training: Training, line: str) -> Estimate:
+    """By how many percent the line is above Adam's best."""
+    cell = name(training, *LINES[line])
+    ours, best = (goals.losses(results, training, x) for x in (cell, fixed(results, training)))
+    return goals.excess(ours, best, results.planned[cell])
+
+
+def claims(results: Results) -> list[Claim]:
+    """The goals."""
+    found = [
+        *(_from(results, guess) for guess in FAR),
+        goals.no_worse(results, recommended),
+        goals.better(results, recommended),
+    ]
+    return [standing(claim, results) for claim in found]
+
+
+def summary(results: Results) -> str:
+    """The findings in a few sentences."""
+    parts = [
+        goals.near(above(results, training, f"{OWN} from {guess:g}"))
+        for training in goals.trainings(results) for guess in FAR
+    ]  # fmt: skip
+    return (
+        f"The default ends within {SLACK:g} % of Adam's best constant step size in "
+        f"{goals.tally(parts, 'pairs of a task and a first guess')}. "
+        f"{goals.no_worse(results, recommended).finding}"
+    )
+
+
+def _from(results: Results, guess: float) -> Claim:
+    every = goals.trainings(results)
+    found = {t.title: above(results, t, f"{OWN} from {guess:g}") for t in every}
+    parts = [goals.near(each) for each in found.values()]
+    return Claim(
+        f"From {guess:g} the default ends within {SLACK:g} % of Adam's best constant step size on "
+        "every held-out task",
+        goals.WITHIN,
+        lines(f"{title}: {each.text(1, ' %')} above" for title, each in found.items()),
+        goals.fewest(found.values()),
+        goals.verdict(parts),
+        f"It holds on {goals.tally(parts, 'tasks')}.",
+    )
+
+
+def draw(results: Results, folder: Path) -> list[Path]:
+    """Write the figure and its numbers into `folder`, named after the tier."""
+    path = folder / results.tier
+    trainings = goals.trainings(results)
+    with figure(path, (11, 8)) as canvas:
+        canvas.suptitle(f"{results.study.title}\n{caption(results)}\n{goals.MEASURED}", size=8)
+        panels = canvas.subplots(2, len(trainings) // 2, sharey=True)
+        for axes, training in zip(panels.flat, trainings, strict=True):
+            goals.ruled(axes, list(LINES), training.title, "% above Adam's best")
+            goals.dots(axes, (above(results, training, line) for line in LINES))
+    tables = [_table(results, training) for training in trainings]
+    path.with_suffix(".md").write_text(
+        goals.page(results, RULES, tables, claims(results), path.stem)
+    )
+    return [path.with_suffix(".svg")]
+
+
+def _table(results: Results, training: Training) -> str:
+    head = ["contender", f"loss ({training.metric})", "above Adam's best"]
+    body = [
+        [line, goals.both(results, training, name(training, *start)),
+         above(results, training, line).text(1, " %")]
+        for line, start in LINES.items()
+    ]  # fmt: skip
+    return f"## {training.title}\n\n{points.table(head, body)}"

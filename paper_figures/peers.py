@@ -1,0 +1,167 @@
+"""Optimizers that are to need no tuning, drawn and judged against each other and tuned ones."""
+
+from pathlib import Path
+
+from experiments.studies.peers import GRIDS, SCHEDULED, grid
+from experiments.studies.tuning import OWN, PLAIN, RIVAL_NAMES, SGD, Training, name
+from paper_figures import goals, points
+from paper_figures.claims import Claim, Estimate, estimate, lines, standing
+from paper_figures.goals import SLACK, Losses
+from paper_figures.goals import caption as caption
+from paper_figures.results import Results
+from paper_figures.style import figure
+
+RULES = f"""\
+- Rivals are as their authors recommend. A tuned optimizer has the step size of its grid whose mean
+  loss is least on the task; what it spent is the steps of the whole grid.
+- In the mean over tasks the default is better than a rival if the 95 % bootstrap interval of the
+  geometric mean of their losses' ratios, seed by seed, is below 1.
+{goals.RULES}"""
+
+TUNED = f"{PLAIN}, tuned"
+# What each line of the figure is of, and how many points of the grid it may try; None: all.
+TRIED: dict[str, tuple[str, int | None]] = {
+    TUNED: (PLAIN, None),
+    f"{PLAIN}, first of the grid": (PLAIN, 1),
+    f"{SCHEDULED}, tuned": (SCHEDULED, None),
+    f"{SGD}, tuned": (SGD, None),
+    f"{SGD}, first of the grid": (SGD, 1),
+}
+LINES = (OWN, *RIVAL_NAMES, *TRIED)
+
+
+def cell(results: Results, training: Training, line: str) -> str | None:
+    """The cell that a line of the figure is of; None if nothing has run."""
+    if line not in TRIED:
+        return name(training, line)
+    contender, few = TRIED[line]
+    return best(results, training, contender, few)
+
+
+def best(results: Results, training: Training, contender: str, few: int | None) -> str | None:
+    """The best of the first few points of a contender's grid."""
+    tried = grid(results.study.tier(results.tier), contender)[:few]
+    return goals.least(results, training, (name(training, contender, x) for x in tried))
+
+
+def losses(results: Results, training: Training, line: str) -> Losses:
+    return goals.losses(results, training, cell(results, training, line))
+
+
+def above(results: Results, training: Training, line: str) -> Estimate:
+    """By how many percent the line is above tuned Adam."""
+    ours, theirs = (losses(results, training, each) for each in (line, TUNED))
+    return goals.excess(ours, theirs, results.fewest)
+
+
+def overall(results: Results, line: str) -> Estimate:
+    """The same in the mean over the tasks."""
+    trainings = goals.trainings(results)
+    pairs = [(losses(results, t, line), losses(results, t, TUNED)) for t in trainings]
+    return goals.mean_excess(pairs, results.fewest)
+
+
+def worst(results: Results, line: str) -> str:
+    """By how much it is above the best line of a task, on the task where that is most."""
+    over = {}
+    for training in goals.trainings(results):
+        means = {x: goals.loss(results, training, cell(results, training, x)) for x in LINES}
+        if means[line].n:
+            least = min(found.mean for found in means.values() if found.n)
+            over[training.title] = 100 * (means[line].mean / least - 1)
+    title = max(over, key=over.__getitem__, default=None)
+    return f"{over[title]:.1f} % ({title})" if title else "-"
+
+
+def reached(results: Results, training: Training, line: str) -> Estimate:
+    """The steps until an epoch's mean loss is that of tuned Adam's last."""
+    target, own = losses(results, training, TUNED), cell(results, training, line)
+    steps = []
+    for seed, record in sorted(results.records.get(own or "", {}).items()):
+        means = enumerate(record.curves["train_loss"], start=1)
+        goal = target.get(seed, -1.0)
+        epoch = next((n for n, x in means if x is not None and x <= goal), None)
+        steps += [] if epoch is None else [epoch * training.epoch_steps]
+    return estimate(steps, results.planned.get(own or "", 0))
+
+
+def claims(results: Results) -> list[Claim]:
+    """The goals."""
+    found = [_tuned(results), goals.no_worse(results, name), goals.better(results, name)]
+    return [standing(claim, results) for claim in found]
+
+
+def summary(results: Results) -> str:
+    """The findings in a few sentences."""
+    others = ", ".join(
+        f"{line} {overall(results, line).text(1, ' %')}" for line in (*RIVAL_NAMES, *TRIED)
+        if line != TUNED
+    )  # fmt: skip
+    return (
+        f"In the mean over the tasks the default ends {overall(results, OWN).text(1, ' %')} above "
+        f"tuned Adam, which took {len(GRIDS[PLAIN])} times as many steps; others: {others}."
+    )
+
+
+def _tuned(results: Results) -> Claim:
+    found = {t.title: above(results, t, OWN) for t in goals.trainings(results)}
+    parts = [goals.near(each) for each in found.values()]
+    return Claim(
+        f"On every task the default ends within {SLACK:g} % of tuned Adam",
+        goals.WITHIN,
+        lines(f"{title}: {each.text(1, ' %')} above" for title, each in found.items()),
+        goals.fewest(found.values()),
+        goals.verdict(parts),
+        f"It holds on {goals.tally(parts, 'tasks')}.",
+    )
+
+
+def draw(results: Results, folder: Path) -> list[Path]:
+    """Write the figure and its numbers into `folder`, named after the tier."""
+    path = folder / results.tier
+    trainings = goals.trainings(results)
+    with figure(path, (3 * (len(trainings) + 1) + 1.5, 5)) as canvas:
+        canvas.suptitle(f"{results.study.title}\n{caption(results)}\n{goals.MEASURED}", size=8)
+        panels = canvas.subplots(1, len(trainings) + 1, sharey=True)
+        for axes, training in zip(panels, trainings, strict=False):
+            goals.ruled(axes, LINES, training.title, "% above tuned Adam")
+            goals.dots(axes, (above(results, training, line) for line in LINES))
+        goals.ruled(panels[-1], LINES, "mean over the tasks", "% above tuned Adam")
+        goals.dots(panels[-1], (overall(results, line) for line in LINES))
+    tables = [_overall(results), *(_table(results, training) for training in trainings)]
+    path.with_suffix(".md").write_text(
+        goals.page(results, RULES, tables, claims(results), path.stem)
+    )
+    return [path.with_suffix(".svg")]
+
+
+def _overall(results: Results) -> str:
+    head = ["contender", "above tuned Adam, mean over tasks", "above the best, on its worst task"]
+    body = [[x, overall(results, x).text(1, " %"), worst(results, x)] for x in LINES]
+    return points.table(head, body)
+
+
+def _table(results: Results, training: Training) -> str:
+    head = ["contender", f"loss ({training.metric})", "above tuned Adam",
+            "steps to tuned Adam's loss", "steps spent", "from"]  # fmt: skip
+    body = []
+    for line in LINES:
+        own = cell(results, training, line)
+        contender, few = TRIED.get(line, (line, 1))
+        tried = len(grid(results.study.tier(results.tier), contender)[:few]) if few is None else few
+        body.append([
+            line, goals.both(results, training, own), above(results, training, line).text(1, " %"),
+            reached(results, training, line).text(0), f"{tried * training.steps:,}",
+            (own or "-").partition(" from ")[2] or "as recommended",
+        ])  # fmt: skip
+    return f"## {training.title}\n\n{points.table(head, body)}\n\n{_bought(results, training)}"
+
+
+def _bought(results: Results, training: Training) -> str:
+    """What Adam comes to by how many points of its grid are tried, in their order."""
+    tried = grid(results.study.tier(results.tier), PLAIN)
+    found = []
+    for few in range(1, len(tried) + 1, 2):
+        loss = goals.loss(results, training, best(results, training, PLAIN, few))
+        found.append(f"{loss.text(3)} with {few * training.steps:,} steps")
+    return f"Adam, the best of the first points of its grid: {', '.join(found)}."

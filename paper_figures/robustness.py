@@ -1,0 +1,201 @@
+"""Training loss by initial step size, drawn and judged: does the default need none?"""
+
+from pathlib import Path
+
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from experiments.studies.robustness import GUESSES, SOUGHT, contenders, guesses, spacing
+from experiments.studies.tuning import OWN, PLAIN, Training, name
+from paper_figures import curves, goals, points
+from paper_figures.claims import Claim, Estimate, standing
+from paper_figures.goals import SLACK, SOURCE
+from paper_figures.goals import caption as caption
+from paper_figures.results import Results
+from paper_figures.style import figure
+
+RULES = f"""\
+- The best constant step size is that of Adam whose mean loss is least, of all that were tried.
+- A first guess is good if the loss it leads to is within {SLACK:g} % of that. The width is the
+  number of good ones, of those that all contenders were tried from, times the decades between two.
+- A rival's first guess is the one that its authors recommend, times the initial step size over
+  1e-3: it may be a distance or a share of a norm, and only its factor can be compared.
+- The default's set is the widest if it isn't empty and no other contender's is wider.
+{goals.RULES}"""
+
+
+def fixed(results: Results, training: Training) -> str | None:
+    """The cell of Adam's best constant step size."""
+    tier = results.study.tier(results.tier)
+    tried = sorted({*guesses(tier, training), *SOUGHT})
+    return goals.least(results, training, [name(training, PLAIN, lr) for lr in tried])
+
+
+def above(results: Results, training: Training, contender: str) -> dict[float, Estimate]:
+    """By how many percent it ends above the best constant step size, by first guess."""
+    best = goals.losses(results, training, fixed(results, training))
+    found = {}
+    for guess in guesses(results.study.tier(results.tier), training):
+        cell = name(training, contender, guess)
+        ours = goals.losses(results, training, cell)
+        found[guess] = goals.excess(ours, best, results.planned[cell])
+    return found
+
+
+def good(results: Results, training: Training, contender: str) -> list[bool | None]:
+    """Whether each first guess is good."""
+    return [goals.near(found) for found in above(results, training, contender).values()]
+
+
+def width(results: Results, training: Training, contender: str) -> int | None:
+    """In decades; None if nothing has run."""
+    parts = good(results, training, contender)
+    known = [part for part in parts if part is not None]
+    return sum(known) * spacing(results.study.tier(results.tier), training) if known else None
+
+
+def claims(results: Results) -> list[Claim]:
+    """The goals."""
+    found = [_every_guess(results, training) for training in goals.trainings(results)]
+    return [standing(claim, results) for claim in [*found, _widest(results)]]
+
+
+def summary(results: Results) -> str:
+    """The findings in a few sentences."""
+    counts = ", ".join(
+        f"{goals.tally(good(results, t, OWN), 'first guesses')} ({t.title})"
+        for t in goals.trainings(results)
+    )
+    return (
+        f"The default ends within {SLACK:g} % of Adam's best constant step size from {counts}, "
+        f"between {GUESSES[0]:g} and {GUESSES[-1]:g}."
+    )
+
+
+def _every_guess(results: Results, training: Training) -> Claim:
+    found = above(results, training, OWN)
+    parts = [goals.near(each) for each in found.values()]
+    known = {guess: each for guess, each in found.items() if each.n}
+    worst = max(known, key=lambda guess: known[guess].mean, default=None)
+    far = ", ".join(f"{g:g}" for g, part in zip(found, parts, strict=True) if part is False)
+    return Claim(
+        f"{training.title}: from every first guess the default ends within {SLACK:g} % of Adam's "
+        "best constant step size",
+        goals.WITHIN,
+        goals.tally(parts, "first guesses")
+        + (f"; at worst {known[worst].text(1, ' %')} above, from {worst:g}" if worst else ""),
+        goals.fewest(found.values()),
+        goals.verdict(parts),
+        f"Not from {far}." if far else "",
+    )
+
+
+def _widest(results: Results) -> Claim:
+    parts, shown = [], []
+    for training in goals.trainings(results):
+        widths = {c: width(results, training, c) for c in contenders(training)}
+        own = widths.pop(OWN)
+        others = {c: w for c, w in widths.items() if w is not None}
+        widest = max(others, key=others.__getitem__, default=None)
+        known = own is not None and widest is not None
+        parts.append(own >= max(1, others[widest]) if known else None)
+        shown.append(f"{training.title}: {own} decades, {widest} {others[widest]}" if known else "")
+    runs = [e for t in goals.trainings(results) for e in above(results, t, OWN).values()]
+    return Claim(
+        "No other contender has a wider set of good first guesses than the default",
+        f"{SOURCE}: the widest",
+        "<br>".join(filter(None, shown)),
+        goals.fewest(runs),
+        goals.verdict(parts),
+    )
+
+
+def draw(results: Results, folder: Path) -> list[Path]:
+    """Write the figures and their numbers into `folder`, named after the tier."""
+    path = folder / results.tier
+    steps = path.with_name(f"{results.tier}_step_sizes")
+    trainings = goals.trainings(results)
+    size = (4.2 * len(trainings), 5.4)
+    with figure(path, size) as canvas:
+        canvas.suptitle(f"{results.study.title}\n{caption(results)}\n{goals.MEASURED}", size=8)
+        panels = canvas.subplots(1, len(trainings))
+        for axes, training in zip(panels, trainings, strict=True):
+            _panel(axes, results, training)
+        panels[0].set_ylabel("training loss")
+        handles = {}
+        for axes in panels:
+            handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+        canvas.legend(handles.values(), handles, loc="outside lower center", ncols=7)
+    with figure(steps, size) as canvas:
+        canvas.suptitle(f"The step size that the default learns\n{caption(results)}", size=8)
+        panels = canvas.subplots(1, len(trainings))
+        for axes, training in zip(panels, trainings, strict=True):
+            _step_sizes(axes, results, training)
+        panels[0].set_ylabel("step size of the default")
+        handles = dict(zip(*panels[0].get_legend_handles_labels()[::-1], strict=True))
+        canvas.legend(handles.values(), handles, loc="outside lower center", ncols=7)
+    path.with_suffix(".md").write_text(_page(results, path.stem, steps.stem))
+    return [path.with_suffix(".svg"), steps.with_suffix(".svg")]
+
+
+def _panel(axes: Axes, results: Results, training: Training) -> None:
+    tier = results.study.tier(results.tier)
+    for contender in contenders(training):
+        tried = {*guesses(tier, training), *(SOUGHT if contender == PLAIN else ())}
+        line = {x: goals.loss(results, training, name(training, contender, x)) for x in tried}
+        line = {x: found for x, found in sorted(line.items()) if found.n}
+        off = [
+            [max(e.mean - e.low, 0) if e.n > 1 else 0 for e in line.values()],
+            [max(e.high - e.mean, 0) if e.n > 1 else 0 for e in line.values()],
+        ]
+        ys = [e.mean for e in line.values()]
+        look = {**goals.style(contender), "markersize": 3.5, "capsize": 1.5, "label": contender}
+        if line:
+            axes.errorbar(list(line), ys, yerr=off, elinewidth=0.8, **look)
+    if best := fixed(results, training):
+        least = goals.loss(results, training, best).mean
+        label = f"Adam's best, and {SLACK:g} % above"
+        axes.axhspan(least, least * (1 + SLACK / 100), color="gray", alpha=0.35, label=label)
+    axes.set_title(training.title, size="small")
+    axes.set_xscale("log")
+    axes.set_xlim(GUESSES[0] / 3, GUESSES[-1] * 3)
+    axes.set_xlabel("initial step size (of a rival: the factor on its own, times 1e-3)", size=7)
+
+
+def _step_sizes(axes: Axes, results: Results, training: Training) -> None:
+    every = guesses(results.study.tier(results.tier), training)
+    for guess, color in zip(every, sns.color_palette("viridis", len(every)), strict=True):
+        curves.plot(
+            axes, results, name(training, OWN, guess), curves.curve("lr"), color=color,
+            label=f"from {guess:g}", scale=training.epoch_steps,
+        )  # fmt: skip
+        axes.plot(0, guess, "x", color=color)
+    if best := fixed(results, training):
+        lr = float(best.rpartition(" from ")[2])
+        axes.axhline(lr, color="gray", linestyle=":", label="Adam's best constant one")
+    axes.set_yscale("log")
+    axes.set_title(training.title, size="small")
+    axes.set_xlabel("step")
+
+
+def _page(results: Results, *figures: str) -> str:
+    tables = [_table(results, training) for training in goals.trainings(results)]
+    return goals.page(results, RULES, tables, claims(results), *figures)
+
+
+def _table(results: Results, training: Training) -> str:
+    every = guesses(results.study.tier(results.tier), training)
+    head = ["contender", "width in decades", "good first guesses", *(f"{x:g}" for x in every)]
+    body = []
+    for contender in contenders(training):
+        wide = width(results, training, contender)
+        row = [contender, "-" if wide is None else str(wide)]
+        row.append(goals.tally(good(results, training, contender), ""))
+        row += [goals.both(results, training, name(training, contender, x)) for x in every]
+        body.append(row)
+    best = fixed(results, training)
+    least = f"{best}: {goals.both(results, training, best)}" if best else "not yet run"
+    return (
+        f"## {training.title}\n\nThe best constant step size: {least}. Loss by initial step size, "
+        f"in parentheses {training.metric}.\n\n{points.table(head, body)}"
+    )

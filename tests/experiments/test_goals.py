@@ -1,0 +1,226 @@
+"""The studies of optimizers that need no tuning: what they train, how made-up runs are judged."""
+
+import itertools
+
+import pytest
+
+from experiments.optimizers import RIVALS
+from experiments.store import Writer
+from experiments.studies import find
+from experiments.studies import peers as peers_study
+from experiments.studies import robustness as robustness_study
+from experiments.studies.tuning import LN10, MLP, RIVAL_NAMES, TASKS, optimizer
+from paper_figures import claims_page, goals, heldout, ingredients, peers, report, robustness
+from paper_figures.__main__ import FIGURES
+from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED
+from paper_figures.results import load, nothing
+
+STUDIES = ("robustness", "peers", "ingredients", "heldout")
+
+
+@pytest.fixture
+def saved(tmp_path, make_record):
+    """The results of a study whose cells end with the loss `loss(row)`; None: without a record."""
+
+    def save(study, loss, tier="small", curve=()):
+        study = find(study)
+        with Writer(study.path(tier, tmp_path)) as writer:
+            for cell in study.select(tier):
+                if (value := loss(cell.row)) is not None:
+                    value *= 1 + 0.001 * cell.run.seed
+                    final = {"train_loss": value, "test_error": 5.0, "test_loss": 0.5,
+                             "test_perplexity": 7.0}  # fmt: skip
+                    curves = {"train_loss": [*curve, value], "hyperparameters": [{"lr": [0.1]}]}
+                    writer.append(make_record(cell.run, final=final, curves=curves))
+        return load(study, tmp_path, tier)
+
+    return save
+
+
+def well(row):
+    """The loss where the default is as good as Adam at 1e-3, and all else is worse."""
+    if ", default" in row and "without" not in row:
+        return 0.5
+    return 0.5 if row.endswith(", Adam from 0.001") else 0.6
+
+
+def verdicts(study, results):
+    return [claim.verdict for claim in FIGURES[study].claims(results)]
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_goals_are_met(study, saved):
+    assert set(verdicts(study, saved(study, well))) == {REPRODUCED}
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_and_are_not_where_the_default_is_worse(study, saved):
+    results = saved(study, lambda row: 0.7 if well(row) == 0.5 and "default" in row else well(row))
+    assert set(verdicts(study, results)) == {NOT}
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_other_data_and_no_data(study, saved):
+    results = saved(study, well, "smoke")
+    assert set(verdicts(study, results)) == {NOT_TESTABLE}
+    assert "which the goals are not about; " in FIGURES[study].caption(results)
+    assert set(verdicts(study, nothing(find(study)))) == {MISSING}
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_what_there_is_is_drawn_and_judged(study, saved, tmp_path):
+    """Two runs of three, and nothing of the last tasks."""
+    count = itertools.count()
+
+    def some(row):
+        return well(row) if row.startswith("mlp") and next(count) % 3 else None
+
+    results = saved(study, some)
+    found = FIGURES[study].claims(results)
+    assert PARTLY in {claim.verdict for claim in found}
+    assert REPRODUCED not in {claim.verdict for claim in found[1:]}  # robustness: of the mlp alone
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        paths = FIGURES[study].draw(results, folder)
+        judged = claims_page.judge([(FIGURES[study], results)])
+        claims_page.write(judged, folder)
+        text = report.write(judged, folder).read_text()
+    assert "Of 0 claims: " in text
+    assert f"Of {len(found)} goals beside the paper: " in text
+    done, planned = len(results.all()), sum(results.planned.values())
+    assert f"{done} of {planned} runs" in (folders[0] / "small.md").read_text()
+    for path in [*paths, *(path.with_suffix(".png") for path in paths)]:
+        assert path.read_bytes() == (folders[0] / path.name).read_bytes()
+    assert FIGURES[study].summary(results)
+
+
+def test_robustness_by_first_guess(saved):
+    def far(row):
+        return 0.511 if row == "mlp, default from 10000" else well(row)
+
+    mlp, *others = robustness.claims(saved("robustness", far))
+    assert mlp.verdict == PARTLY
+    assert mlp.ours.startswith("12 of 13 first guesses; at worst 2.2 [2.2, 2.2] % above, from 1000")
+    assert mlp.finding == "Not from 10000."
+    assert {claim.verdict for claim in others} == {REPRODUCED}
+
+
+def test_robustness_by_width(saved):
+    results = saved("robustness", lambda row: 0.5 if "Prodigy" in row else well(row))
+    assert robustness.width(results, MLP, "Prodigy") == robustness.width(results, MLP, "default")
+    assert robustness.claims(results)[-1].verdict == REPRODUCED
+    lstm = TASKS[1]
+    assert robustness.width(results, lstm, "default") == 7 * 2
+    assert robustness.width(results, lstm, "Adam") == 0  # its best is between those that all have
+    assert robustness.fixed(results, lstm) == "lstm, Adam from 0.001"
+
+
+def test_a_run_that_diverged_counts_as_a_guess(saved, make_record):
+    results = saved("robustness", lambda row: 1e6 if row.startswith("mlp, SGD") else well(row))
+    cell = "mlp, SGD from 10000"
+    lost = make_record(results.records[cell][0].run, status="diverged", final=None)
+    results.records[cell][0] = lost
+    assert goals.losses(results, MLP, cell) == dict.fromkeys(range(3), LN10)
+    assert goals.both(results, MLP, cell).endswith("(5)")
+
+
+def test_one_rival_that_is_better(saved):
+    results = saved("peers", lambda row: 0.48 if row == "lstm, DoG" else well(row))
+    tuned, worse, mean = peers.claims(results)
+    assert (tuned.verdict, worse.verdict, mean.verdict) == (REPRODUCED, PARTLY, REPRODUCED)
+    assert "LSTM, War and Peace: 4.2 [4.2, 4.2] % above DoG" in worse.ours
+
+
+def test_one_rival_that_is_better_in_the_mean(saved):
+    results = saved("peers", lambda row: 0.48 if row.endswith(", DoG") else well(row))
+    _, worse, mean = peers.claims(results)
+    assert (worse.verdict, mean.verdict) == (NOT, PARTLY)
+    assert "better than 6 of 7 rivals" in mean.finding
+
+
+def test_what_tuning_buys(saved):
+    results = saved(
+        "peers", lambda row: 0.4 if row == "mlp, Adam from 0.1" else well(row), curve=[0.9, 0.45]
+    )
+    assert peers.cell(results, MLP, "Adam, tuned") == "mlp, Adam from 0.1"
+    assert peers.cell(results, MLP, "Adam, first of the grid") == "mlp, Adam from 0.001"
+    assert peers.above(results, MLP, "default").text(1) == "25.0 [25.0, 25.0]"
+    assert peers.worst(results, "default") == "25.0 % (perceptron, MNIST)"
+    assert peers.reached(results, MLP, "default").text() == "0 of 3 runs"
+    assert peers.reached(results, TASKS[1], "default").text(0) == "200 [200, 200]"
+
+
+def test_a_part_that_does_harm(saved):
+    def harm(row):
+        if "without push" in row:
+            return 0.4 if row == "mlp, default without push from 10000" else well(row)
+        return 0.5 if "without trace" in row else well(row)
+
+    found = dict(
+        zip(ingredients.PARTS, ingredients.claims(saved("ingredients", harm)), strict=True)
+    )
+    assert found.pop("push").verdict == PARTLY
+    assert found.pop("trace").verdict == NOT
+    assert {claim.verdict for claim in found.values()} == {REPRODUCED}
+
+
+def test_held_out_by_first_guess(saved):
+    results = saved("heldout", lambda row: 0.7 if "default from 10000" in row else well(row))
+    assert verdicts("heldout", results) == [REPRODUCED, REPRODUCED, NOT, REPRODUCED, REPRODUCED]
+    assert heldout.summary(results).startswith("The default ends within 2 % of Adam's best")
+
+
+def test_goals_are_counted_by_themselves(saved, tmp_path):
+    results = saved("heldout", well)
+    rows = report.verdicts(claims_page.judge([(heldout, results)])).splitlines()
+    assert rows[-1] == "| **goals in all** |  | **5** |"
+
+
+@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("tier", ["smoke", "small", "paper"])
+def test_the_cells(study, tier):
+    study = find(study)
+    cells = study.select(tier)
+    assert len({cell.run.key for cell in cells}) == len(cells)
+    assert cells[0].row.startswith("mlp")
+    assert ", default" in cells[0].row
+    of = study.tier(tier)
+    assert {cell.run.data for cell in cells} == {training.data for training in of.tasks}
+    assert of.data == of.tasks[0].data
+    for training in of.tasks:
+        runs = [cell.run for cell in cells if cell.row.startswith(f"{training.name}, ")]
+        assert {run.epochs for run in runs} == {training.epochs}
+
+
+def test_the_last_hundred_steps_are_an_epoch():
+    assert [training.steps for training in TASKS] == [1400, 1200, 300]
+    held_out = find("heldout").tier("small").tasks
+    assert [training.steps for training in held_out] == [1400, 1200, 600, 1000, 1000, 1000]
+    assert {training.epoch_steps for training in (*TASKS, *held_out)} == {100}
+
+
+def test_what_is_asked_first_is_trained_first():
+    rows = [cell.row for cell in robustness_study.STUDY.select("small")]
+    first = [", default" in row or ", Adam from" in row for row in rows]
+    assert first == sorted(first, reverse=True)
+    assert "height" in rows[first.count(True)]
+    assert not any(", SGD " in row for row in rows if not row.startswith("mlp"))
+    assert len(rows) == 3 * 13 * 13 + 2 * (3 * (7 + 10) + 10 * 7)
+
+
+def test_a_rival_starts_by_default_as_its_authors_recommend():
+    for rival in RIVAL_NAMES:
+        assert optimizer(rival, 1e-3, MLP) == rival
+        assert optimizer(rival, 1e4, MLP) != rival
+    assert optimizer("DoG", 1e-3, TASKS[2]) == "DoG(reps_rel=0.0001)"
+    assert optimizer("default(push=False)", 0.1, MLP) == "default(lr=0.1, push=False)"
+    assert set(RIVALS) == {"default", *RIVAL_NAMES}
+
+
+def test_grids_and_runs_that_studies_share():
+    assert peers_study.GRIDS["Adam"][:3] == (1e-3, 3.16e-3, 3.16e-4)
+    assert sorted(peers_study.GRIDS["SGD"])[::8] == [1e-3, 10.0]
+    keys = {name: {c.run.key for c in find(name).select("small")} for name in STUDIES}
+    shared = keys["peers"] & keys["robustness"]
+    assert len(shared) > 3 * (len(RIVAL_NAMES) + 5)
+    assert len(keys["ingredients"] & keys["robustness"]) == 3 * (3 + 2 + 2)
