@@ -123,7 +123,6 @@ RIVALS: dict[str, Rival] = {
         peers.default,
         {"lr": 0.001, **dict.fromkeys(peers.PARTS, True)},
         guess="lr",
-        averages=True,
     ),
 }
 

@@ -1,5 +1,6 @@
 """How the rivals of `experiments.optimizers` are made from what their packages offer."""
 
+import dataclasses
 import importlib
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -164,12 +165,23 @@ def hypergradient_descent(name: str) -> Callable[..., Optimizer]:
 
 def default(module: Any, parameters: Parameters, lr: float, **parts: bool) -> Optimizer:
     """`gdtuo.default`, or what is left of it without some of its parts."""
-    # STAND-IN, from here to the end of the file: a tower that has none of the parts.
-    rule = module.Adam(lr, learn=("lr",), coordinates={"lr": "log"}, optimizer=module.Adam(0.05))
-
-    class StandIn(gdtuo.Tower):
-        def train(self) -> None: ...
-
-        def eval(self) -> None: ...
-
-    return StandIn(parameters, rule)
+    parameters = list(parameters)
+    whole: gdtuo.Tower = module.default(parameters, lr)
+    if all(parts.values()):
+        return whole
+    rule, seek, safe = whole.rule, whole.rule.optimizer, whole.safeguards
+    seek = dataclasses.replace(
+        seek,
+        push=seek.push if parts["push"] else 0.0,
+        boost=seek.boost if parts["climb"] else 0.0,
+    )
+    rule = dataclasses.replace(rule, trace=rule.trace if parts["trace"] else None, optimizer=seek)
+    if not parts["average"]:
+        shared = {n: getattr(rule, n) for n in ("lr", "learn", "coordinates", "trace", "optimizer")}
+        rule = module.Adam(**shared)
+    safe = dataclasses.replace(
+        safe,
+        start=safe.start if parts["start"] else None,
+        stride=safe.stride if parts["stride"] else None,
+    )
+    return gdtuo.Tower(parameters, rule, safeguards=safe)

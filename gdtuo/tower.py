@@ -64,7 +64,8 @@ class Tower(torch.optim.Optimizer):
 
     Several processes: nothing has to be said. In DistributedDataParallel nothing is communicated;
     parameters that are DTensors (FSDP2, tensor parallelism) cost one small all-reduce a step, one
-    more with a ``cap`` and with a ``stride``. `state_dict` then has DTensors too, ``state`` this rank's parts of them.
+    more with a ``cap`` and with a ``stride``. `state_dict` then has DTensors too, ``state`` this
+    rank's parts of them.
 
     Raises:
         GdtuoError: no parameters, a module or a rule in their place, complex parameters, unknown

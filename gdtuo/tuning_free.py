@@ -57,7 +57,7 @@ class ScheduleFreeAdam(Rule):
     lr: float = hyperparameter(0.003)
     beta1: float = hyperparameter(0.9, domain=unit_interval, coordinates=logistic)
     beta2: float = hyperparameter(0.999, domain=unit_interval, coordinates=logistic)
-    power: float = constant(2.0)
+    power: float = constant(4.0)
     eps: float = constant(1e-8)
 
     elementwise: ClassVar[bool] = True
@@ -111,7 +111,7 @@ class Seek(Rule):
     lr: float = hyperparameter(0.02)
     beta1: float = hyperparameter(0.9, domain=unit_interval, coordinates=logistic)
     beta2: float = hyperparameter(0.999, domain=unit_interval, coordinates=logistic)
-    push: float = constant(0.1)
+    push: float = constant(0.2)
     boost: float = constant(25.0)
     eps: float = constant(1e-18)
 
@@ -130,14 +130,14 @@ class Seek(Rule):
 
 #: What `default` is made of; see there.
 RULE = "ScheduleFreeAdam^lr(0.001, coordinates={lr: log}, trace=0.99) / Seek"
-START, STRIDE = (0.001, 0.01), 0.02
+START, STRIDE = (0.003, 0.01), 0.02
 
 
 def default(params: Iterable[Any], lr: float = 1e-3, **options: Any) -> Tower:
     """A tower that needs no tuning, whatever its first guess.
 
     It is ``ScheduleFreeAdam^lr(lr, coordinates={lr: log}, trace=0.99) / Seek`` with the safeguards
-    ``start=(0.001, 0.01), stride=0.02``. That is, with E the trace of past steps, from 0::
+    ``start=(0.003, 0.01), stride=0.02``. That is, with E the trace of past steps, from 0::
 
         v = -(g . E)                                the hypergradient of log lr, estimated
         log lr <- log lr - Seek(v) - (what the last step was too long, in logarithms)
@@ -146,7 +146,7 @@ def default(params: Iterable[Any], lr: float = 1e-3, **options: Any) -> Tower:
     - The step size is learned in log space by scale-free steps, so that no number depends on the
       task.
     - Weights are averaged, which does what a schedule would.
-    - The first step is brought to between 0.001 and 0.01 of the norm of all parameters together:
+    - The first step is brought to between 0.003 and 0.01 of the norm of all parameters together:
       that replaces a first guess which is off by more. A step of more than 0.02 of it pulls the
       step size down by as much.
     - The trace and the push of `Seek` are against the greed of hypergradients.

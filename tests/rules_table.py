@@ -233,7 +233,7 @@ ROWS = (
         lr_above=exponents(-6, -4),
         others=BETAS,
         constants={
-            "push": between(0.0, 0.3),
+            "push": between(0.0, 0.9),
             "boost": between(0.0, 5.0),
             "eps": exponents(-18, -10),
         },

@@ -282,7 +282,7 @@ def final_loss(lr, scale=1.0, steps=300):
 def test_the_default_trains_from_any_first_guess(lr):
     model, inputs, targets = regression()
     first = (model(inputs) - targets).square().mean().item()
-    assert final_loss(lr) < 0.01 * first
+    assert final_loss(lr) < 0.05 * first
 
 
 def test_the_default_does_not_know_the_scale_of_the_loss():
