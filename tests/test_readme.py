@@ -1,4 +1,4 @@
-"""Every Python block of the README runs, in order, as one session."""
+"""Every Python block of the README runs, in order, as one session; so does that of a page."""
 
 from __future__ import annotations
 
@@ -8,8 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-README = Path(__file__).parent.parent / "README.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
+ROOT = Path(__file__).parent.parent
+README, TUNING_FREE = ROOT / "README.md", ROOT / "docs" / "tuning_free.md"
+
+
+def blocks(page):
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+
+
+BLOCKS = blocks(README)
 
 
 def test_blocks_run(capsys):
@@ -23,4 +30,13 @@ def test_blocks_run(capsys):
     assert float(lr) > 100 * 1e-5
     assert session["losses"].max() < 2.3  # each of the ensemble; untrained: ln 10 and more
     assert session["best"] == 3
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 5
+
+
+def test_the_page_on_the_default(capsys):
+    torch.manual_seed(0)
+    (block,) = blocks(TUNING_FREE)
+    session: dict[str, object] = {}
+    exec(compile(block, str(TUNING_FREE), "exec"), session)
+    assert float(capsys.readouterr().out) > 1e-3
+    assert session["loss"].item() < 0.3  # of 1

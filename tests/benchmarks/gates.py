@@ -21,6 +21,7 @@ from tests.benchmarks import counts
 from tests.benchmarks.race import WARM_UP, Race
 from tests.benchmarks.trainers import (
     COMPILED,
+    DEFAULT,
     LR_ONLY,
     PROMISED,
     TORCH,
@@ -112,7 +113,7 @@ TIMED: dict[str, Callable[[str], Callable[[], Any]]] = {
         optimizer_of(contender, with_gradients([(125_000,)] * 8)).step
     ),
 }
-CONTENDERS = (PROMISED, LR_ONLY, PROMISED + COMPILED)
+CONTENDERS = (PROMISED, LR_ONLY, PROMISED + COMPILED, DEFAULT, DEFAULT + COMPILED)
 RACES = tuple((what, contender) for what in TIMED for contender in CONTENDERS)
 
 

@@ -9,6 +9,7 @@ from tests.benchmarks.models import WORKLOADS
 from tests.benchmarks.race import Race
 from tests.benchmarks.trainers import (
     COMPILED,
+    DEFAULT,
     FUSED,
     HEIGHTS,
     PROMISED,
@@ -20,7 +21,8 @@ from tests.benchmarks.trainers import (
 )
 
 ROUNDS = {"mlp": 30, "lstm": 20, "resnet20": 7}
-CONTENDERS = (TORCH, FUSED, *TOWERS, *(name + COMPILED for name in TOWERS), PUBLISHED)
+OURS = (DEFAULT, *TOWERS)
+CONTENDERS = (TORCH, FUSED, *OURS, *(name + COMPILED for name in OURS), PUBLISHED)
 
 
 # torch warns of the cycle that create_graph=True makes, which the published loop asks for; loading

@@ -17,6 +17,7 @@ FUSED = "torch.optim.Adam(fused=True)"
 PUBLISHED = "published Adam / SGD(1e-05)"
 PROMISED = "Adam / SGD(1e-05)"
 LR_ONLY = "Adam^lr / SGD(1e-05)"
+DEFAULT = "default"
 COMPILED = ", compiled"
 HEIGHTS = (0, 1, 2, 3, 8, 20)
 
@@ -36,10 +37,13 @@ TOWERS = (LR_ONLY, *TALL)
 
 
 def optimizer_of(contender: str, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """`TORCH`, `FUSED`, or a tower: one of `TOWERS` or the text of another, perhaps `COMPILED`."""
+    """`TORCH`, `FUSED`, or a tower: `DEFAULT`, one of `TOWERS` or the text of another; perhaps
+    `COMPILED`."""
     if contender in (TORCH, FUSED):
         return torch.optim.Adam(parameters, fused=contender == FUSED or None)
     text = contender.removesuffix(COMPILED)
+    if text == DEFAULT:
+        return gdtuo.default(parameters, compile=contender.endswith(COMPILED))
     rule = gdtuo.parse(TALL.get(text, text))
     return gdtuo.Tower(parameters, rule, compile=contender.endswith(COMPILED))
 
