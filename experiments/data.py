@@ -21,7 +21,7 @@ import pooch
 import torch
 from torch import Tensor
 
-from experiments import ExperimentError, vision
+from experiments import ExperimentError, synthetic, vision
 
 MNIST_FILES = {
     "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -66,14 +66,11 @@ TOLSTOY_MD5 = {"warpeace_input.txt": "b8f88074d99d3b99ec43061f3305f4fa"}
 TOLSTOY_MIRRORS = ("https://cs.stanford.edu/people/karpathy/char-rnn/",)
 SONNETS = Path(__file__).parent / "texts" / "sonnets.txt"
 DIGITS_TRAIN = 1297  # the first images train, the last 500 test
-GAUSSIAN_SIZE = 50  # small enough for a condition of 1e4 to matter within thousands of steps
-GAUSSIAN_STEEPNESS = 3.0  # of the true weights: one label in seven is not the likelier one
-GAUSSIAN_TRAIN = 5000  # as many test
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A classification data set: images in [0, 1], or bytes for large ones; integer targets.
+    """Examples: images in [0, 1] (large ones as bytes) with their classes as integers, or others.
 
     `fingerprint` is a hash of the contents, whichever file or archive they came from; `note` what
     every record must say of them.
@@ -125,14 +122,16 @@ def _load(name: str, device: str, root: str | None) -> Dataset | Text:
         digest.update(f"{array.shape} {array.dtype}".encode())
         digest.update(array.tobytes())
     train_x, train_y, test_x, test_y = (torch.from_numpy(array.copy()) for array in arrays)
+    if not train_y.is_floating_point():
+        train_y, test_y = train_y.long(), test_y.long()
     if scale is not None:
         train_x, test_x = train_x.float() / scale, test_x.float() / scale
     return Dataset(
         name,
         train_x.to(device),
-        train_y.long().to(device),
+        train_y.to(device),
         test_x.to(device),
-        test_y.long().to(device),
+        test_y.to(device),
         digest.hexdigest()[:16],
         note,
     )
@@ -158,14 +157,11 @@ def _fashion(root: str | None) -> Read:
 
 
 def _gaussian(root: str | None) -> Read:
-    """White inputs, and labels that are drawn by the logistic model; always the same."""
-    random = np.random.RandomState(0)  # whose stream is frozen for good
-    inputs = random.standard_normal((2 * GAUSSIAN_TRAIN, GAUSSIAN_SIZE))
-    weights = random.standard_normal(GAUSSIAN_SIZE)
-    logits = inputs @ (GAUSSIAN_STEEPNESS * weights / np.linalg.norm(weights))
-    labels = random.uniform(size=len(inputs)) < 1 / (1 + np.exp(-logits))
-    inputs, labels, n = inputs.astype(np.float32), labels.astype(np.uint8), GAUSSIAN_TRAIN
-    return [inputs[:n], labels[:n], inputs[n:], labels[n:]], None, ""
+    return synthetic.gaussian(), None, ""
+
+
+def _low_rank(root: str | None) -> Read:
+    return synthetic.low_rank(), None, ""
 
 
 def _digits(root: str | None) -> Read:
@@ -223,6 +219,7 @@ READERS: dict[str, Callable[[str | None], Read]] = {
     "digits": _digits,
     "fashion": _fashion,
     "gaussian": _gaussian,
+    "low_rank": _low_rank,
     "cifar10": _cifar10,
     "caltech256": _caltech256,
 }

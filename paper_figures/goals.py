@@ -53,13 +53,18 @@ Cell = Callable[[Training, str], str]
 
 
 def trainings(results: Results) -> tuple[Training, ...]:
-    """The tasks of the tier."""
+    """The tasks of the tier that the goals are about."""
     return results.study.tier(results.tier).tasks
+
+
+def seen(results: Results) -> tuple[Training, ...]:
+    """Those beside them, which the default was tried on while it was designed."""
+    return results.study.tier(results.tier).seen
 
 
 def caption(results: Results) -> str:
     """What is shown: tier, data, seeds and gaps."""
-    data = dict.fromkeys(training.data for training in trainings(results))
+    data = dict.fromkeys(t.data for t in (*trainings(results), *seen(results)))
     shown = ", ".join(TITLES.get(name, name) for name in data)
     others = "" if results.data == results.study.data else ", which the goals are not about"
     notes = {record.provenance.get("data_note") for record in results.all()} - {None}

@@ -4,6 +4,7 @@ from experiments import ExperimentError
 from experiments.tasks.autoencoder import Autoencoder
 from experiments.tasks.char_rnn import CharRnn
 from experiments.tasks.convnet import ConvNet
+from experiments.tasks.factorization import Factorization
 from experiments.tasks.gpt import Gpt
 from experiments.tasks.logistic import Logistic
 from experiments.tasks.mlp import Mlp
@@ -11,6 +12,7 @@ from experiments.tasks.resnet20 import ResNet20
 from experiments.tasks.resnet152 import ResNet152
 from experiments.tasks.task import StackableTask as StackableTask
 from experiments.tasks.task import Task as Task
+from experiments.tasks.vit import ViT
 
 TASKS: dict[str, type[Task]] = {
     "mlp": Mlp,
@@ -21,6 +23,8 @@ TASKS: dict[str, type[Task]] = {
     "convnet": ConvNet,
     "logistic": Logistic,
     "autoencoder": Autoencoder,
+    "vit": ViT,
+    "factorization": Factorization,
 }
 
 

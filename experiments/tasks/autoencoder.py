@@ -1,4 +1,4 @@
-"""A deep autoencoder of images, held out: no rule or default is chosen on it."""
+"""A deep autoencoder of images."""
 
 import itertools
 from collections.abc import Mapping

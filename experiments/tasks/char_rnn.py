@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from experiments import ExperimentError
 from experiments import data as datasets
 from experiments.tasks import networks
 from experiments.tasks.task import Figures, Task, mixed_precision
@@ -13,10 +14,11 @@ from experiments.tasks.task import Figures, Task, mixed_precision
 # set. Nothing is chosen by validation here, so the middle of the text is not used.
 TRAIN, TEST = 0.8, 0.9
 EVALUATED = 500  # characters of each stream at once
+CELLS = {"lstm": nn.LSTM, "gru": nn.GRU}
 
 
 class CharRnn(Task):
-    """An LSTM that predicts the next character; the metric is perplexity on the end of the text.
+    """A recurrent network that predicts the next character; judged by perplexity on the text's end.
 
     The training text is cut into as many streams as a batch has; each goes on where it was, with
     its state, and all start over, from a state of zero, at their end. The paper says nothing of
@@ -27,13 +29,15 @@ class CharRnn(Task):
         sequence: characters of a stream in a step; torch-rnn's 50.
         hidden: units in each of the two layers; the paper's 128.
         epoch_steps: steps from one look at the test set to the next; that is what an epoch is here.
-        autocast: "bfloat16" computes the network in mixed precision.
+        autocast: "bfloat16" computes the network in mixed precision; no GRU on a processor.
+        cell: "lstm", the paper's, or "gru".
     """
 
     version = 1
     metric = "test_perplexity"
     options = {  # noqa: RUF012
         "batch": 50, "sequence": 50, "hidden": 128, "epoch_steps": 500, "autocast": "none",
+        "cell": "lstm",
     }  # fmt: skip
     clip = 5.0  # torch-rnn's
 
@@ -42,6 +46,9 @@ class CharRnn(Task):
         self.sequence, self.steps = chosen["sequence"], chosen["epoch_steps"]
         self.batch = chosen["batch"]
         self.mixed = mixed_precision(device, chosen["autocast"])
+        if chosen["cell"] not in CELLS:
+            known = " or ".join(map(repr, CELLS))
+            raise ExperimentError(f"option cell is {chosen['cell']!r}; expected {known}")
         self.data = datasets.load(data, device)
         self.fingerprint = self.data.fingerprint
         text = self.data.characters
@@ -51,7 +58,8 @@ class CharRnn(Task):
         self.carried: networks.Carried = None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.model = networks.CharLSTM(self.data.size, chosen["hidden"]).to(device)
+            layers = CELLS[chosen["cell"]]
+            self.model = networks.CharLSTM(self.data.size, chosen["hidden"], layers).to(device)
 
     def _streams(self, text: Tensor) -> tuple[Tensor, Tensor]:
         """The characters of each stream, and for each of them the next one."""
@@ -68,7 +76,8 @@ class CharRnn(Task):
         here = slice(self.position, self.position + self.sequence)
         self.position += self.sequence
         outputs, state = self._outputs(self.inputs[:, here], self.carried)
-        self.carried = tuple(part.detach() for part in state)
+        alone = isinstance(state, Tensor)  # a GRU's; an LSTM has two
+        self.carried = state.detach() if alone else tuple(part.detach() for part in state)
         return nn.functional.cross_entropy(outputs, self.targets[:, here].flatten())
 
     @torch.no_grad()

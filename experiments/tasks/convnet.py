@@ -1,4 +1,4 @@
-"""A plain convolutional network, held out: no rule or default is chosen on it."""
+"""A plain convolutional network."""
 
 import itertools
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""A small transformer on characters, held out: no rule or default is chosen on it."""
+"""A small transformer on characters."""
 
 from typing import Any
 
@@ -11,11 +11,14 @@ from experiments.tasks.task import Figures, Task, mixed_precision
 
 
 class Block(nn.Module):
-    """Attention to what came before, then a perceptron, each added to its normalised input."""
+    """Attention, then a perceptron, each of the normalised input and added to it.
 
-    def __init__(self, width: int, heads: int) -> None:
+    Attention is to what came before if `causal`, else to everything.
+    """
+
+    def __init__(self, width: int, heads: int, causal: bool = True) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.before_attention, self.before_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attention, self.joined = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp = nn.Sequential(
@@ -25,9 +28,18 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         parts = self.attention(self.before_attention(x)).unflatten(-1, (3, self.heads, -1))
         query, key, value = parts.permute(2, 0, 3, 1, 4)
-        seen = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        seen = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=self.causal)
         x = x + self.joined(seen.transpose(1, 2).flatten(2))
         return x + self.mlp(self.before_mlp(x))
+
+
+def initialize(model: nn.Module) -> None:
+    """GPT-2's initial weights."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
 
 
 class CharGPT(nn.Module):
@@ -39,11 +51,7 @@ class CharGPT(nn.Module):
         self.positions = nn.Embedding(length, width)
         self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(layers)))
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, characters))
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
-            if isinstance(module, nn.Linear):
-                nn.init.zeros_(module.bias)
+        initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits of the next character, at each place of each row."""

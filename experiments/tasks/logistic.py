@@ -1,4 +1,4 @@
-"""Logistic regression, held out: no rule or default is chosen on it."""
+"""Logistic regression."""
 
 import dataclasses
 import math

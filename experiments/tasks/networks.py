@@ -6,7 +6,7 @@ import itertools
 
 from torch import Tensor, nn
 
-Carried = tuple[Tensor, Tensor] | None
+Carried = Tensor | tuple[Tensor, Tensor] | None
 
 
 def mlp() -> nn.Module:
@@ -43,12 +43,17 @@ def resnet20(width: int = 16) -> nn.Module:
 
 
 class CharLSTM(nn.Module):
-    """Two layers of 128 as a default, and War and Peace's 87 characters."""
+    """Two layers of 128 as a default, and War and Peace's 87 characters.
 
-    def __init__(self, characters: int = 87, hidden: int = 128) -> None:
+    `layers` are LSTM's, or those of another recurrent network such as `nn.GRU`.
+    """
+
+    def __init__(
+        self, characters: int = 87, hidden: int = 128, layers: type[nn.RNNBase] = nn.LSTM
+    ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(characters, 64)
-        self.lstm = nn.LSTM(64, hidden, 2, batch_first=True)
+        self.lstm = layers(64, hidden, 2, batch_first=True)
         self.output = nn.Linear(hidden, characters)
 
     def forward(self, x: Tensor) -> Tensor:

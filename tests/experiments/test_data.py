@@ -171,6 +171,17 @@ def test_gaussian_is_the_same_for_good():
     assert made.fingerprint == "4b621c8f362259d8"
 
 
+def test_low_rank_is_the_same_for_good():
+    made = data.load("low_rank")
+    places, values = made.train_inputs, made.train_targets
+    assert (places.shape, made.test_inputs.shape) == ((30_000, 2), (5_000, 2))
+    assert len(torch.cat([places, made.test_inputs]).unique(dim=0)) == 35_000
+    assert (places.amin(dim=0).tolist(), places.amax(dim=0).tolist()) == ([0, 0], [599, 399])
+    assert values.dtype == torch.float32
+    assert values.var() == pytest.approx(1, abs=0.05)
+    assert made.fingerprint == "865e462095506b0e"
+
+
 @pytest.fixture
 def archive(root, monkeypatch):
     """A small `cifar-10-binary.tar.gz` that counts as the official one; its path."""
