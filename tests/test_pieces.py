@@ -7,6 +7,7 @@ import torch
 
 import gdtuo
 from gdtuo import Safeguards
+from gdtuo.tuning_free import RULE
 from tests.problem import loss_at, make_model, parameters_of, same, train
 from tests.rules_table import homogeneous
 from tests.test_contract import CASES, read, through_a_file
@@ -57,6 +58,13 @@ ADAM = homogeneous(gdtuo.AdamW(0.02, beta1=0.6, beta2=0.8, weight_decay=0.1), 2)
 )
 def test_options(options, monkeypatch):
     check(monkeypatch, ADAM, **options)
+
+
+@pytest.mark.parametrize("per", ["group", "tensor"])
+@pytest.mark.parametrize("guard", [0, 50])
+def test_strides_and_traces(per, guard, monkeypatch):
+    safe = Safeguards(start=(1e-3, 1e-2), stride=0.001, guard=guard)
+    check(monkeypatch, gdtuo.parse(RULE), per=per, safeguards=safe)
 
 
 def uneven(rule):

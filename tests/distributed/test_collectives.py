@@ -15,17 +15,19 @@ from torch.distributed.tensor.debug import CommDebugMode
 
 import gdtuo
 from gdtuo import Safeguards
+from gdtuo.tuning_free import RULE, START, STRIDE
 from tests.distributed.problem import Case, Spread, read
 
 ADAM = gdtuo.parse("Adam(0.02) / SGD(1e-3)")
 MUON = gdtuo.Muon(0.02, optimizer=gdtuo.SGD(1e-3))  # of two matrices; the rest is AdamW's
 
-#: Whatever the tower and the number of groups. A cap needs the norms of the update.
+#: Whatever the tower and the number of groups. A cap and a stride need norms of the update.
 CASES = {
     "one group": (Case(ADAM), 1),
     "four groups": (Case(ADAM, by_layer=True), 1),
     "a guard": (Case(ADAM, safeguards=Safeguards(guard=10)), 1),
     "every safeguard": (Case(ADAM, safeguards=Safeguards(clip=1.0, cap=0.02, guard=10)), 2),
+    "a stride": (Case(gdtuo.parse(RULE), safeguards=Safeguards(start=START, stride=STRIDE)), 2),
     "of each tensor": (Case(ADAM, per="tensor"), 1),
     "a tall tower": (Case(gdtuo.parse("Adam / Adam / Adam / SGD(1e-5)")), 1),
     "nothing learned": (Case(gdtuo.Adam()), 0),

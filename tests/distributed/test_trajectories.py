@@ -40,6 +40,7 @@ USES = [
     Case(ONLY_LR, safeguards=Safeguards(hyper_step="sign", cap=0.02)),
     *(Case(TUNING_FREE, per, safe) for per in ("tower", "tensor") for safe in STRIDES),
     *(Case(ADAM, safeguards=safe, piece=16) for safe in BOTH),
+    *(Case(TUNING_FREE, safeguards=safe, piece=16) for safe in STRIDES),
     *(Case(ADAM, per, by_layer=True) for per in ("group", "tensor")),
     *(Case(rule, held_out=True) for rule in (ADAM, DECAY, MUON)),
     *(Case(rule, batches=2) for rule in (ADAM, DECAY)),
@@ -87,7 +88,10 @@ def test_some_on_four_ranks(processes, kind, ranks):
 
 def test_a_compiled_step(processes):
     """Its sum over ranks is a node of the graph."""
-    cases = [Case(ONLY_LR, safeguards=BOTH[1], compile="eager", steps=6, piece=16)]
+    cases = [
+        Case(rule, safeguards=safe, compile="eager", steps=6, piece=16)
+        for rule, safe in ((ONLY_LR, BOTH[1]), (TUNING_FREE, STRIDES[1]))
+    ]
     expect_one_process(processes, "fsdp", 2, cases)
 
 
