@@ -12,11 +12,11 @@ import gdtuo
 from tests.rules_table import ROWS, homogeneous, stacked
 
 
-def run(rule, dtype=torch.float32, schedule=False):
+def run(rule, dtype=torch.float32, schedule=False, make=gdtuo.Tower):
     with FakeTensorMode():
         layers = nn.Linear(6, 8, dtype=dtype), nn.Tanh(), nn.Linear(8, 3, dtype=dtype)
         model = nn.Sequential(*layers)
-        tower = gdtuo.Tower(model.parameters(), rule)
+        tower = make(model.parameters(), rule)
         factor = torch.optim.lr_scheduler.LambdaLR(tower, lambda i: 1 / (1 + i))
         for i in range(5):
             tower.zero_grad()
@@ -43,6 +43,11 @@ def test_a_rule_on_itself(row, height, dtype):
 def test_under_a_schedule_and_with_step_sizes_by_name(row):
     by_name = gdtuo.SGD(lr=dict.fromkeys(row.pronounced.learnable, 1e-3), momentum=0.5)
     run(stacked(row.pronounced, stacked(by_name, gdtuo.Adam())), schedule=True)
+
+
+def test_the_default():
+    tower = run(1e-3, schedule=True, make=gdtuo.default)
+    assert tower.param_groups[0]["level0.begun"] == 1
 
 
 def test_reading_does_ask():

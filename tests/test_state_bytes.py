@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import gdtuo
+from gdtuo.tuning_free import RULE
 from tests.benchmarks.counts import kept_bytes
 
 SIZE = 8_000_000
@@ -30,6 +31,8 @@ SIZE = 8_000_000
         ("NAdam / SGD", 12),
         ("Lion", 4),
         ("Lion / SGD", 8),
+        ("ScheduleFreeAdam", 8),
+        (RULE, 12),  # and the trace; no gradient
     ],
 )
 def test_bytes_for_each_parameter(tower, expected):
