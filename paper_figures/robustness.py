@@ -15,6 +15,7 @@ from paper_figures.results import Results
 from paper_figures.style import figure
 
 RULES = f"""\
+- The default was designed on these tasks, by single runs; `heldout` has others.
 - The best constant step size is that of Adam whose mean loss is least, of all that were tried.
 - A first guess is good if the loss it leads to is within {SLACK:g} % of that. The width is the
   number of good ones, of those that all contenders were tried from, times the decades between two.
