@@ -110,8 +110,8 @@ class Seek(Rule):
 
     lr: float = hyperparameter(0.02)
     beta1: float = hyperparameter(0.9, domain=unit_interval, coordinates=logistic)
-    beta2: float = hyperparameter(0.999, domain=unit_interval, coordinates=logistic)
-    push: float = constant(0.2)
+    beta2: float = hyperparameter(0.99, domain=unit_interval, coordinates=logistic)
+    push: float = constant(0.4)
     boost: float = constant(25.0)
     eps: float = constant(1e-18)
 
@@ -129,19 +129,19 @@ class Seek(Rule):
 
 
 #: What `default` is made of; see there.
-RULE = "ScheduleFreeAdam^lr(0.001, coordinates={lr: log}, trace=0.99) / Seek"
+RULE = "ScheduleFreeAdam^lr(0.001, coordinates={lr: log}, trace=0.95) / Seek"
 START, STRIDE = (0.003, 0.01), 0.02
 
 
 def default(params: Iterable[Any], lr: float = 1e-3, **options: Any) -> Tower:
     """A tower that needs no tuning, whatever its first guess.
 
-    It is ``ScheduleFreeAdam^lr(lr, coordinates={lr: log}, trace=0.99) / Seek`` with the safeguards
+    It is ``ScheduleFreeAdam^lr(lr, coordinates={lr: log}, trace=0.95) / Seek`` with the safeguards
     ``start=(0.003, 0.01), stride=0.02``. That is, with E the trace of past steps, from 0::
 
         v = -(g . E)                                the hypergradient of log lr, estimated
         log lr <- log lr - Seek(v) - (what the last step was too long, in logarithms)
-        step   = ScheduleFreeAdam(g; lr)            E <- 0.99 E + step          w <- w - step
+        step   = ScheduleFreeAdam(g; lr)            E <- 0.95 E + step          w <- w - step
 
     - The step size is learned in log space by scale-free steps, so that no number depends on the
       task.

@@ -13,7 +13,7 @@ from paper_figures.results import Results
 from paper_figures.style import figure
 
 # Of the parts of figure and page.
-ASIDE = "tasks that nobody looked at while the default was designed"
+ASIDE = "tasks that had no part in the design of the default"
 SEEN = "tasks that it was tried on while it was designed, one run each"
 
 RULES = f"""\

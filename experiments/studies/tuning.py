@@ -97,7 +97,7 @@ TASKS = (
         {**FAST, "channels_last": True, "tested": 2000},
     ),
 )  # fmt: skip
-# Nobody looked at these while the default was designed.
+# These had no part in the design of the default.
 HELD_OUT = (
     Training(
         "mlp small batches", "perceptron, batches of 32", "mlp", "mnist", 14, LN10, "test error, %",
@@ -115,13 +115,11 @@ HELD_OUT = (
         "convnet cifar10", "convolutional, CIFAR-10", "convnet", "cifar10", 6, LN10,
         "test error, %", {**HUNDRED, "tested": 1000},
     ),
-    # One who knows nothing answers with the mean entry.
-    Training(
-        "factorization", "matrix completion", "factorization", "low_rank", 10, 0.974, "test loss",
-        HUNDRED,
-    ),
 )  # fmt: skip
-# It was tried on these, one run each, while it was designed: some of its constants are due to them.
+# It was tried on these, one run each, while it was designed: some constants are due to them. The
+# completion of a matrix was held out at first. There an earlier version's step size fell to 2e-6 and
+# the loss stayed at 40 times Adam's: three constants were changed for it. That version was also run
+# once on the tasks above, which had no part in the change.
 SEEN = (
     Training(
         "mlp fashion", "perceptron, Fashion-MNIST", "mlp", "fashion", 14, LN10, "test error, %",
@@ -142,6 +140,11 @@ SEEN = (
     Training(
         "logistic 1e4", "logistic, condition 1e4", "logistic", "gaussian", 10, math.log(2),
         "test loss", {**HUNDRED, "condition": 1e4},
+    ),
+    # One who knows nothing answers with the mean entry.
+    Training(
+        "factorization", "matrix completion", "factorization", "low_rank", 10, 0.974, "test loss",
+        HUNDRED,
     ),
     # One who knows nothing answers with the mean image, and Adam stays near that for long.
     Training(
@@ -182,10 +185,6 @@ TINY_HELD_OUT = (
         "convnet cifar10", "convolutional, digits", "convnet", "digits", 3, LN10, "test error, %",
         {**TEN, "batch": 32, "width": 4, "tested": 50},
     ),
-    Training(
-        "factorization", "matrix completion", "factorization", "low_rank", 3, 0.974, "test loss",
-        TEN,
-    ),
 )  # fmt: skip
 TINY_SEEN = (
     Training(
@@ -210,6 +209,10 @@ TINY_SEEN = (
     Training(
         "autoencoder", "autoencoder, digits", "autoencoder", "digits", 3, 4.7, "test loss",
         {**TEN, "batch": 20},
+    ),
+    Training(
+        "factorization", "matrix completion", "factorization", "low_rank", 3, 0.974, "test loss",
+        TEN,
     ),
 )  # fmt: skip
 
