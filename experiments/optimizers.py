@@ -39,6 +39,7 @@ class Rival:
             and its `train()` takes away again. What a model gathers as it trains, as batch
             normalization does, is not averaged.
         step_size: what the optimizer multiplies its direction by, as it stands.
+        version: raised whenever the numbers of its runs would change; part of their keys.
     """
 
     module: str
@@ -47,6 +48,7 @@ class Rival:
     guess: str
     averages: bool = False
     step_size: Callable[[Optimizer], float] = _lr
+    version: int = 1
 
 
 RIVALS: dict[str, Rival] = {
@@ -202,6 +204,12 @@ def require(text: str) -> None:
     """
     if isinstance(rule := parse(text), Choice):
         peers.imported(rule.rival.module)
+
+
+def version(text: str) -> int:
+    """Of the optimizer; a tower's text says all of it."""
+    rule = parse(text)
+    return rule.rival.version if isinstance(rule, Choice) else 1
 
 
 def make(rule: Rule, parameters: Iterable[Tensor]) -> Optimizer:

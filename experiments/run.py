@@ -66,7 +66,7 @@ class Run:
 
     @property
     def key(self) -> str:
-        """The run's name in a store: a hash of its fields and the version of its task.
+        """The run's name in a store: a hash of its fields and the versions of task and optimizer.
 
         Fields that runs gained later are left out while empty, so that older records keep theirs.
         """
@@ -74,6 +74,8 @@ class Run:
         for name in ("options", "schedule"):
             if not fields[name]:
                 del fields[name]
+        if (version := optimizers.version(self.tower)) > 1:
+            fields["optimizer_version"] = version
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -117,9 +117,9 @@ HELD_OUT = (
     ),
 )  # fmt: skip
 # It was tried on these, one run each, while it was designed: some constants are due to them. The
-# completion of a matrix was held out at first. There an earlier version's step size fell to 2e-6 and
-# the loss stayed at 40 times Adam's: three constants were changed for it. That version was also run
-# once on the tasks above, which had no part in the change.
+# completion of a matrix was held out at first. There an earlier version's step size fell to 2e-6
+# and the loss stayed at 40 times Adam's: three constants were changed for it. That version was
+# also run once on the tasks above, which had no part in the change.
 SEEN = (
     Training(
         "mlp fashion", "perceptron, Fashion-MNIST", "mlp", "fashion", 14, LN10, "test error, %",

@@ -197,3 +197,25 @@ def test_a_warm_up_shows_in_the_step_size():
         optimizer.step()
         sizes.append(optimizers.step_size(rule, optimizer))
     assert sizes == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1])
+
+
+def test_another_version_of_an_optimizer_is_another_run(monkeypatch):
+    run = Run("mlp", "digits", "default(lr=0.5)", 0, 1)
+    first = run.key
+    newer = dataclasses.replace(RIVALS["default"], version=RIVALS["default"].version + 1)
+    monkeypatch.setitem(RIVALS, "default", newer)
+    assert run.key != first
+
+
+def test_the_version_of_the_default_is_raised_when_it_changes():
+    """What it is made of is no part of its runs' text, but for the version in their keys: when this
+    fails, raise the version, train what is on record anew, and write down here what it is now."""
+    tower = optimizers.make(parse("default"), [nn.Parameter(torch.ones(2))])
+    what = [
+        "ScheduleFreeAdam^lr(0.001, coordinates={lr: log}, trace=0.95) / Seek",
+        gdtuo.ScheduleFreeAdam(0.003, beta1=0.9, beta2=0.999, power=4.0, eps=1e-8),
+        gdtuo.Seek(0.02, beta1=0.9, beta2=0.99, push=0.4, boost=25.0, eps=1e-18),
+        gdtuo.Safeguards(start=(0.003, 0.01), stride=0.02),
+    ]
+    now = [str(tower.rule), gdtuo.ScheduleFreeAdam(), gdtuo.Seek(), tower.safeguards]
+    assert (now, RIVALS["default"].version) == (what, 1)
