@@ -9,7 +9,7 @@ and the metric must lie within the 99 % prediction interval (Student's t) of the
 its cell at that epoch, which is never taken to be narrower than half a point of error either way,
 or two percent of a perplexity or loss. One run in eight of a study may be unlike its record even
 so, for such an interval is left now and then by chance, and far too large a step size makes much of
-other rounding.
+other rounding. A run that could only be compared with its own one seed is not chosen.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from typing import Any
 from scipy import stats
 
 from experiments import ExperimentError, data, optimizers, store, tasks
-from experiments.provenance import BITS
+from experiments.provenance import BITS, environment
 from experiments.run import Record, Run, execute
 from experiments.study import RESULTS, Cell, Study
 from experiments.train import COSINE, last
@@ -74,13 +74,22 @@ def _begin(
 ) -> tuple[str, list[_Check], list[Cell], dict[str, Record]] | None:
     """What is trained, as said in a line; with what; and what it is compared with. None: nothing
     of this study can be trained here."""
-    tier = _fullest(study, [tier] if tier else list(study.tiers), results)
-    if tier is None:
+    found = _fullest(study, [tier] if tier else list(study.tiers), results)
+    if found is None:
         return None
+    tier, lacking = found
     path = study.path(tier, results)
     records = store.read(path)
     cells = study.select(tier)
-    chosen = _choose(cells, records, sample, seed)
+    there = [cell for cell in cells if cell.run.data not in lacking and cell.run.key in records]
+    comparable = [cell for cell in there if _is_comparable(cell, records, cells)]
+    if there and not comparable:
+        print(
+            f"{study.name}, tier {tier}, is left out: its runs have one seed each, and were made "
+            "on another kind of machine"
+        )
+        return None
+    chosen = _choose(comparable, records, sample, seed)
     if not chosen:
         raise ExperimentError(f"nothing was compared: {path} has no results of {study.name}")
     checks = []
@@ -147,8 +156,9 @@ def _first(curves: Any, epochs: int) -> Any:
     return curves[:epochs]
 
 
-def _fullest(study: Study, tiers: list[str], results: Path) -> str | None:
-    """The fullest of `tiers` that has records and what it takes to train them."""
+def _fullest(study: Study, tiers: list[str], results: Path) -> tuple[str, set[str]] | None:
+    """The fullest of `tiers` that has records and what it takes to train them; and which data sets
+    beside the tier's own are lacking, whose runs are left out."""
     recorded = [name for name in tiers if store.read(study.path(name, results))]
     if not recorded:
         raise ExperimentError(
@@ -166,16 +176,29 @@ def _fullest(study: Study, tiers: list[str], results: Path) -> str | None:
         except ExperimentError as error:
             print(f"{lacking}: {error}")
             continue
-        try:
-            for dataset in dict.fromkeys(run.data for run in runs):
+        own, absent = study.tier(name).data, set[str]()
+        for dataset in dict.fromkeys(run.data for run in runs):
+            try:
                 data.load(dataset)
-        except ExperimentError as error:
-            if "GDTUO_DATA" in os.environ:
-                raise
-            print(f"{lacking}, for want of {dataset}: {error}")
-            continue
-        return name
+            except ExperimentError as error:
+                if dataset == own and "GDTUO_DATA" in os.environ:
+                    raise
+                absent.add(dataset)
+                part = lacking if dataset == own else f"{lacking} where it is of {dataset}"
+                print(f"{part}, for want of {dataset}: {error}")
+        if own not in absent:
+            return name, absent
     return None
+
+
+def _is_comparable(cell: Cell, records: dict[str, Record], cells: list[Cell]) -> bool:
+    """Whether there is something that a new run is to be equal to: the record itself to the bit,
+    or a spread of seeds."""
+    ours, here = records[cell.run.key].provenance, environment("cpu")
+    here["threads"] = 1  # a run sees to that
+    if ours.get("ensemble", 1) == 1 and all(ours.get(name) == here[name] for name in BITS):
+        return True
+    return sum(c.name == cell.name and c.run.key in records for c in cells) > 1
 
 
 def _choose(cells: list[Cell], records: dict[str, Record], sample: int, seed: int) -> list[Cell]:

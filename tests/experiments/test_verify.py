@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from experiments import ExperimentError, store
+from experiments import ExperimentError, data, store
+from experiments.provenance import environment
 from experiments.studies import find
 from experiments.sweep import sweep
 from experiments.verify import _choose, beginning, cut, difference, tolerated, verify
@@ -113,6 +114,30 @@ def test_what_can_not_be_trained_here_is_left_out(
     assert "1 runs again of figure3, tier smoke, on sonnets" in capsys.readouterr().out
 
 
+def test_runs_of_data_that_are_lacking_are_left_out(
+    executor, make_record, tmp_path, capsys, monkeypatch
+):
+    """Beside the data of the tier itself, which have to be there."""
+    study = find("heldout")
+    runs = {cell.run.data: cell.run for cell in study.select("smoke")}
+    lacking, here = runs["sonnets"], runs["digits"]
+    sweep([here], study.path("smoke", tmp_path), executor)
+    with store.Writer(study.path("smoke", tmp_path)) as writer:
+        writer.append(make_record(lacking))
+    load = data.load
+
+    def without(name, *args):
+        if name == lacking.data:
+            raise ExperimentError("it is not there")
+        return load(name, *args)
+
+    monkeypatch.setattr(data, "load", without)
+    assert verify([study], executor, results=tmp_path)
+    out = capsys.readouterr().out
+    assert "is left out where it is of sonnets, for want of sonnets: it is not there" in out
+    assert "Training 1 runs again of heldout, tier smoke, on digits." in out
+
+
 def test_a_record_that_was_tampered_with_is_caught(executor, tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("GDTUO_DATA", raising=False)
     path = STUDY.path("smoke", tmp_path)
@@ -175,3 +200,18 @@ def test_a_member_of_an_ensemble_is_compared_as_on_another_machine(seeds):
     assert "the seeds allow" in difference(error(seeds[0], 9.9), member, seeds)
     lost = dataclasses.replace(seeds[0], status="diverged", final=None)
     assert "recorded ok" in difference(lost, member, seeds)
+
+
+def test_what_only_its_own_seed_could_be_compared_with_is_not_chosen(
+    executor, tmp_path, capsys, monkeypatch
+):
+    study = find("robustness")
+    cell = study.select("smoke", "mlp, Prodigy*")[0]
+    sweep([cell.run], study.path("smoke", tmp_path), executor)
+    assert verify([study], executor, results=tmp_path)
+    assert "equal to the bit" in capsys.readouterr().out
+    here = environment("cpu")
+    monkeypatch.setattr("experiments.verify.environment", lambda _: here | {"processor": "another"})
+    with pytest.raises(ExperimentError, match="every tier with records was left out"):
+        verify([study], executor, results=tmp_path)
+    assert "its runs have one seed each, and were made on another kind" in capsys.readouterr().out
