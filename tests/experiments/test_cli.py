@@ -35,7 +35,9 @@ def test_from_an_interrupted_run_to_figures(tmp_path, capsys):
     results = ["--results", str(tmp_path)]
     path = tmp_path / "table1" / "smoke.jsonl"
 
-    with start("experiments", "run", *CELLS, "--jobs", "1", *results) as process:
+    # Each run alone: so many seconds are left for the signal, on a busy machine too.
+    alone = ["--jobs", "1", "--members", "1"]
+    with start("experiments", "run", *CELLS, *alone, *results) as process:
         assert process.stdout.readline().startswith("[1/9] Adam, seed 0: ok")
         process.send_signal(signal.SIGINT)
         rest = process.stdout.read()
