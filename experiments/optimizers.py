@@ -170,8 +170,7 @@ def parse(text: str) -> Rule:
         ExperimentError: a rival has no such setting, or the name is nobody's.
         gdtuo.GdtuoError: the text is no tower.
     """
-    word = name[0] if (name := re.match(r"\w+", text.strip())) else ""
-    if word in RIVALS:
+    if (word := _word(text)) in RIVALS:
         return _chosen(word, _arguments(text))
     try:
         return gdtuo.parse(text)
@@ -208,8 +207,8 @@ def require(text: str) -> None:
 
 def version(text: str) -> int:
     """Of the optimizer; a tower's text says all of it."""
-    rule = parse(text)
-    return rule.rival.version if isinstance(rule, Choice) else 1
+    word = _word(text)
+    return RIVALS[word].version if word in RIVALS else 1
 
 
 def make(rule: Rule, parameters: Iterable[Tensor]) -> Optimizer:
@@ -230,6 +229,11 @@ def evaluating(rule: Rule, optimizer: Optimizer) -> Iterator[None]:
     yield
     if averages:
         optimizer.train()  # type: ignore[attr-defined]
+
+
+def _word(text: str) -> str:
+    """The first name in `text`; empty if it starts otherwise."""
+    return name[0] if (name := re.match(r"\w+", text.strip())) else ""
 
 
 def _arguments(text: str) -> dict[str, Any]:

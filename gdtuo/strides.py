@@ -98,9 +98,9 @@ def _bring_into_range(made: Draft, relative: Tensor) -> None:
 
 def note(drafts: Sequence[Draft], ranks: Ranks | None) -> None:
     """Keep, for the next step, by how much this one was too long."""
-    drafts = [made for made in drafts if made.total is not None]
-    totals = [made.total for made in drafts if made.total is not None]
-    for made, total in zip(drafts, ranks.sums(totals) if ranks else totals, strict=True):
+    known = [(made, made.total) for made in drafts if made.total is not None]
+    totals = [total for _, total in known]
+    for (made, _), total in zip(known, ranks.sums(totals) if ranks else totals, strict=True):
         store, longest = made.learner.store, made.learner.safeguards.stride
         assert longest is not None
         excess = (_relative(total) / longest).log().clamp_min(0.0)

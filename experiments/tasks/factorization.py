@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from experiments.tasks.order import OrderedTask
 from experiments.tasks.task import Figures
 
-DEVIATION = (
-    0.1  # of the initial factors: products that are near 0, as one answers who knows nothing
-)
+# Of the initial factors: products are near 0, as one answers who knows nothing.
+DEVIATION = 0.1
 
 
 class Factors(nn.Module):
