@@ -1,6 +1,6 @@
 """Curves over a run's epochs: each seed as a thin line, their mean as a thick one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,7 +12,10 @@ from paper_figures.results import Results
 
 Value = Callable[[Record], list[float | None]]
 
-LAST = 10  # epochs that a final figure is the mean of, as they were read off the paper's curves
+# Epochs that a final figure is the mean of, as they were read off the paper's curves; of a run
+# that is shorter than twice that, its second half.
+LAST = 10
+ENDS = f"Means of the last {LAST} epochs, or of the second half of a shorter run"
 
 
 def curve(name: str) -> Value:
@@ -72,12 +75,21 @@ def final(results: Results, cell: str, name: str) -> Estimate:
     return estimate(finals(results, cell, name).values(), results.planned[cell])
 
 
+def last(values: Sequence[float]) -> Sequence[float]:
+    """The epochs that a final figure is the mean of.
+
+    >>> last([5.0, 4.0, 3.0, 2.0])
+    [3.0, 2.0]
+    """
+    return values[-max(min(LAST, len(values) // 2), 1) :]
+
+
 def finals(results: Results, cell: str, name: str) -> dict[int, float]:
     """The same by seed; a run that diverged counts as the study's guess, if that is its metric."""
     values = {}
     for seed, record in sorted(results.records[cell].items()):
         if record.final:
-            values[seed] = float(np.mean(curve(name)(record)[-LAST:]))
+            values[seed] = float(np.mean(last(curve(name)(record))))
         elif name == results.study.metric:
             values[seed] = results.study.guess
     return values

@@ -201,8 +201,8 @@ def _table(results: Results) -> str:
         f"# {results.study.title}",
         caption(results),
         points.table(["(lr, momentum)", *KINDS, *(f"train loss, {kind}" for kind in KINDS)], body),
-        "Test error in percent and train loss, means of the last 10 epochs: mean over the seeds "
-        "with its 95 % bootstrap interval; in parentheses the paper's, read off its figure.",
+        f"{curves.ENDS}: mean over the seeds with its 95 % bootstrap interval; in parentheses "
+        "the paper's, read off its figure.",
         findings(claims(results)),
         f"![Train losses and test errors]({results.tier}.svg)",
         f"The rules of the verdicts, written before these results were seen:\n\n{RULES}",

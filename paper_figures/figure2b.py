@@ -154,8 +154,8 @@ def _table(results: Results) -> str:
         f"# {results.study.title}",
         caption(results),
         points.table(["", "test error %", "train loss"], body),
-        "Means of the last 10 epochs: mean over the seeds with its 95 % bootstrap interval; in "
-        "parentheses the paper's, read off its figure.",
+        f"{curves.ENDS}: mean over the seeds with its 95 % bootstrap interval; in parentheses "
+        "the paper's, read off its figure.",
         findings(claims(results)),
         f"![Errors, losses and step sizes]({results.tier}.svg)",
         f"The rules of the verdicts, written before these results were seen:\n\n{RULES}",

@@ -170,13 +170,13 @@ def test_the_schedule_is_scaled_to_the_length():
         tier: next(c.run for c in find("figure2b").select(tier) if c.row == "schedule").schedule
         for tier in ("small", "paper")
     }
-    assert by_tier == {"small": (12, 18), "paper": (100, 150)}
+    assert by_tier == {"small": (6, 9), "paper": (100, 150)}
 
 
 def test_corners_are_trained_longer_in_the_shortened_grid():
     epochs = {cell.row: cell.run.epochs for cell in find("figure2a").select("small")}
-    assert sorted(epochs.values()) == [10] * 10 + [30] * 8
-    assert epochs["lr 0.01, momentum 0.09, learned"] == 30
+    assert sorted(epochs.values()) == [5] * 10 + [15] * 8
+    assert epochs["lr 0.01, momentum 0.09, learned"] == 15
 
 
 def test_the_ends_and_the_middle_have_more_seeds():
