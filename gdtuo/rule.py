@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, dataclass_transform
 
 from torch import Tensor
 
+from gdtuo import arguments
 from gdtuo.errors import GdtuoError
-from gdtuo.hyperparameters import (
-    COORDINATES,
-    Coordinates,
-    Hyperparameter,
-    checked,
-    constant,
-    hyperparameter,
-)
+from gdtuo.hyperparameters import COORDINATES, Coordinates, Hyperparameter, constant, hyperparameter
 
 State: TypeAlias = dict[str, Tensor]
 
@@ -147,129 +140,15 @@ class Rule:
                 f"{cls.__name__}.update asks for {sorted(cls.accepts - {'t', 'w'})}. Expected the "
                 "arguments self, g, state, h, and then t, w or both if the step depends on them."
             )
-        cls.__init__ = _refusing_unknown_names(cls.__init__, cls)  # type: ignore[method-assign]
+        cls.__init__ = arguments.refusing_unknown(cls.__init__, cls)  # type: ignore[method-assign]
 
     def __post_init__(self) -> None:
-        owner, above = type(self).__name__, self.optimizer
-        self._check_coordinates(owner)
-        if above is not None and not isinstance(above, Rule):
+        if self.optimizer is not None and not isinstance(self.optimizer, Rule):
             raise GdtuoError(
-                f"{owner}: optimizer={above!r} is not a rule. Give one, such as gdtuo.SGD(1e-5)."
+                f"{type(self).__name__}: optimizer={self.optimizer!r} is not a rule. Give one, "
+                "such as gdtuo.SGD(1e-5)."
             )
-        for name, spec in self.specs.items():
-            value = getattr(self, name)
-            if name == "lr" and isinstance(value, (Mapping, tuple)):
-                entries = value.items() if isinstance(value, Mapping) else value
-                value = tuple(
-                    sorted((k, checked(owner, f"lr[{k!r}]", spec, v)) for k, v in entries)
-                )
-                if not value:
-                    raise GdtuoError(
-                        f"{owner}: lr={{}} gives no step size. Use learn=() beneath it."
-                    )
-            else:
-                value = checked(owner, name, spec, value)
-            object.__setattr__(self, name, value)
-        for name in dict(self.coordinates or ()):
-            domain = self.coordinates_of(name).domain
-            for value in self.values_of(name):
-                if not domain.contains(value):
-                    raise GdtuoError(
-                        f"{owner}: {name}={value!r} has no {self.coordinates_of(name).name} "
-                        f"coordinate. Give {domain.text}."
-                    )
-        self._check_bounds(owner)
-        if above is not None and not above.elementwise:
-            raise GdtuoError(
-                f"{type(above).__name__} can't be an upper level: its update is not elementwise. "
-                "If each entry's step depends on that entry alone, set elementwise = True in it."
-            )
-        self._check_learn(owner)
-        self._check_trace(owner)
-
-    def _check_coordinates(self, owner: str) -> None:
-        given = dict(self.coordinates or ())
-        _expect_known(owner, "coordinates", given, self.hyperparameters)
-        for name, coordinates in given.items():
-            if coordinates not in COORDINATES:
-                raise GdtuoError(
-                    f"{owner}: coordinates={{{name!r}: {coordinates!r}}}. Expected one of "
-                    f"{', '.join(COORDINATES)}, as a text."
-                )
-        object.__setattr__(self, "coordinates", tuple(sorted(given.items())) or None)
-
-    def _check_bounds(self, owner: str) -> None:
-        given = dict(self.bounds or ())
-        _expect_known(owner, "bounds", given, self.hyperparameters)
-        for name, pair in given.items():
-            domain = self.coordinates_of(name).domain
-            low, high = pair if isinstance(pair, (tuple, list)) and len(pair) == 2 else (1, 0)
-            if not (domain.contains(low) and domain.contains(high) and low < high):
-                raise GdtuoError(
-                    f"{owner}: bounds={{{name!r}: {pair!r}}}. Expected (lowest, highest), each "
-                    f"{domain.text}."
-                )
-            for value in self.values_of(name):
-                if not low <= value <= high:
-                    raise GdtuoError(
-                        f"{owner}: {name}={value!r} starts outside its bounds, {low!r} to {high!r}."
-                    )
-            given[name] = (float(low), float(high))
-        object.__setattr__(self, "bounds", tuple(sorted(given.items())) or None)
-
-    def _check_learn(self, owner: str) -> None:
-        hyperparameters = self.hyperparameters
-        per_name = self.optimizer.lr_by_name if self.optimizer is not None else None
-        if self.learn is not None:
-            if isinstance(self.learn, str):
-                raise GdtuoError(
-                    f"{owner}: learn={self.learn!r} is a text. Give ({self.learn!r},)."
-                )
-            learn = tuple(self.learn)
-            if self.optimizer is None:
-                raise GdtuoError(
-                    f"{owner}: learn={learn!r} has no meaning on the top rule, which nothing "
-                    "learns. Leave it out, or give optimizer=, the rule that learns."
-                )
-            self._expect_learnable(owner, "learn", learn)
-            if per_name is not None and set(per_name) != set(learn):
-                raise GdtuoError(
-                    f"{owner}: learn={learn!r}, but the rule above gives step sizes for "
-                    f"{tuple(per_name)!r}. Leave learn out, or name the same hyperparameters."
-                )
-            object.__setattr__(self, "learn", tuple(n for n in hyperparameters if n in learn))
-        if per_name is not None:
-            self._expect_learnable(owner, "the lr of the rule above", per_name)
-
-    def _check_trace(self, owner: str) -> None:
-        if self.trace is None:
-            return
-        is_number = isinstance(self.trace, (int, float)) and not isinstance(self.trace, bool)
-        if not is_number or not 0.0 <= self.trace < 1.0:
-            raise GdtuoError(
-                f"{owner}: trace={self.trace!r}. Give a discount from 0 to 1, 1 excluded, or None."
-            )
-        self.expect_log_lr(f"{owner}: trace={self.trace!r}")
-        object.__setattr__(self, "trace", float(self.trace))
-
-    def expect_log_lr(self, what: str) -> None:
-        """Raise `GdtuoError` unless ``lr`` alone is learned, in log coordinates, as ``what``
-        asks."""
-        if self.learned != ("lr",) or self.coordinates_of("lr").name != "log":
-            raise GdtuoError(
-                f"{what} is for a step size that is learned alone and in log coordinates. Give "
-                "learn=('lr',), coordinates={'lr': 'log'} and optimizer=, the rule that learns it."
-            )
-
-    def _expect_learnable(self, owner: str, where: str, names: Iterable[str]) -> None:
-        never = [name for name in names if name in self.specs and name not in self.learnable]
-        if never:
-            why = self.specs[never[0]].why_never or "it is a constant of the rule"
-            raise GdtuoError(
-                f"{owner}: {where} names {never[0]!r}, which can't be learned: {why}. Expected "
-                f"some of {', '.join(self.learnable)}."
-            )
-        _expect_known(owner, where, names, self.learnable)
+        arguments.settle(self)
 
     @property
     def hyperparameters(self) -> tuple[str, ...]:
@@ -336,28 +215,3 @@ def _literal(rule: Rule, name: str) -> str:
     value = getattr(rule, name)
     mapping = isinstance(value, tuple) and name != "learn"
     return repr(dict(value) if mapping else value)
-
-
-def _expect_known(owner: str, where: str, names: Iterable[str], known: tuple[str, ...]) -> None:
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise GdtuoError(
-            f"{owner}: {where} names {', '.join(map(repr, unknown))}. "
-            f"Expected some of {', '.join(known)}."
-        )
-
-
-def _refusing_unknown_names(init: Any, cls: type[Rule]) -> Any:
-    """Wrap a dataclass's ``__init__``: wrong arguments are a `GdtuoError`, not a TypeError."""
-
-    @functools.wraps(init)
-    def checking(self: Rule, *args: Any, **kwargs: Any) -> None:
-        try:
-            inspect.signature(init).bind(self, *args, **kwargs)
-        except TypeError as error:
-            raise GdtuoError(
-                f"{cls.__name__}: {error}. Expected {', '.join(cls.specs)}, optimizer and learn."
-            ) from None
-        init(self, *args, **kwargs)
-
-    return checking

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from gdtuo import groups, guard, sharded, strides
+from gdtuo import arguments, groups, guard, sharded, strides
 from gdtuo.cell import PIECE
 from gdtuo.compiled import CompiledStep
 from gdtuo.core import Level, levels_of
@@ -181,7 +181,7 @@ class Tower(torch.optim.Optimizer):
                 f"Tower: safeguards with {given} and per='element': an element has no length that "
                 "its step could be held against. Use per='tensor'."
             )
-        rule.expect_log_lr(f"Tower: safeguards with {given}")
+        arguments.expect_log_lr(rule, f"Tower: safeguards with {given}")
 
     def _found_ranks(self, level: Level) -> Ranks | None:
         """Those over which the parameters are spread, with a new group of this level 0."""

@@ -1,0 +1,169 @@
+"""What a rule's arguments are checked by: each is refused, or brought to the form it is kept in."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from gdtuo.errors import GdtuoError
+from gdtuo.hyperparameters import COORDINATES, checked
+
+if TYPE_CHECKING:
+    from gdtuo.rule import Rule
+
+
+def settle(rule: Rule) -> None:
+    """Check what ``rule`` was made with, and keep it in a form that can be hashed.
+
+    Raises:
+        GdtuoError: an unknown name, a value outside a domain, arguments that don't go together.
+    """
+    owner, above = type(rule).__name__, rule.optimizer
+    _settle_coordinates(rule, owner)
+    _settle_values(rule, owner)
+    _settle_bounds(rule, owner)
+    if above is not None and not above.elementwise:
+        raise GdtuoError(
+            f"{type(above).__name__} can't be an upper level: its update is not elementwise. "
+            "If each entry's step depends on that entry alone, set elementwise = True in it."
+        )
+    _settle_learn(rule, owner)
+    _settle_trace(rule, owner)
+
+
+def _keep(rule: Rule, name: str, value: Any) -> None:
+    object.__setattr__(rule, name, value)  # a rule is frozen, save here
+
+
+def _settle_coordinates(rule: Rule, owner: str) -> None:
+    given = dict(rule.coordinates or ())
+    _expect_known(owner, "coordinates", given, rule.hyperparameters)
+    for name, coordinates in given.items():
+        if coordinates not in COORDINATES:
+            raise GdtuoError(
+                f"{owner}: coordinates={{{name!r}: {coordinates!r}}}. Expected one of "
+                f"{', '.join(COORDINATES)}, as a text."
+            )
+    _keep(rule, "coordinates", tuple(sorted(given.items())) or None)
+
+
+def _settle_values(rule: Rule, owner: str) -> None:
+    for name, spec in rule.specs.items():
+        value = getattr(rule, name)
+        if name == "lr" and isinstance(value, (Mapping, tuple)):
+            entries = value.items() if isinstance(value, Mapping) else value
+            value = tuple(sorted((k, checked(owner, f"lr[{k!r}]", spec, v)) for k, v in entries))
+            if not value:
+                raise GdtuoError(f"{owner}: lr={{}} gives no step size. Use learn=() beneath it.")
+        else:
+            value = checked(owner, name, spec, value)
+        _keep(rule, name, value)
+    for name in dict(rule.coordinates or ()):
+        coordinates = rule.coordinates_of(name)
+        for value in rule.values_of(name):
+            if not coordinates.domain.contains(value):
+                raise GdtuoError(
+                    f"{owner}: {name}={value!r} has no {coordinates.name} coordinate. Give "
+                    f"{coordinates.domain.text}."
+                )
+
+
+def _settle_bounds(rule: Rule, owner: str) -> None:
+    given = dict(rule.bounds or ())
+    _expect_known(owner, "bounds", given, rule.hyperparameters)
+    for name, pair in given.items():
+        domain = rule.coordinates_of(name).domain
+        low, high = pair if isinstance(pair, (tuple, list)) and len(pair) == 2 else (1, 0)
+        if not (domain.contains(low) and domain.contains(high) and low < high):
+            raise GdtuoError(
+                f"{owner}: bounds={{{name!r}: {pair!r}}}. Expected (lowest, highest), each "
+                f"{domain.text}."
+            )
+        for value in rule.values_of(name):
+            if not low <= value <= high:
+                raise GdtuoError(
+                    f"{owner}: {name}={value!r} starts outside its bounds, {low!r} to {high!r}."
+                )
+        given[name] = (float(low), float(high))
+    _keep(rule, "bounds", tuple(sorted(given.items())) or None)
+
+
+def _settle_learn(rule: Rule, owner: str) -> None:
+    per_name = rule.optimizer.lr_by_name if rule.optimizer is not None else None
+    if rule.learn is not None:
+        if isinstance(rule.learn, str):
+            raise GdtuoError(f"{owner}: learn={rule.learn!r} is a text. Give ({rule.learn!r},).")
+        learn = tuple(rule.learn)
+        if rule.optimizer is None:
+            raise GdtuoError(
+                f"{owner}: learn={learn!r} has no meaning on the top rule, which nothing learns. "
+                "Leave it out, or give optimizer=, the rule that learns."
+            )
+        _expect_learnable(rule, owner, "learn", learn)
+        if per_name is not None and set(per_name) != set(learn):
+            raise GdtuoError(
+                f"{owner}: learn={learn!r}, but the rule above gives step sizes for "
+                f"{tuple(per_name)!r}. Leave learn out, or name the same hyperparameters."
+            )
+        _keep(rule, "learn", tuple(name for name in rule.hyperparameters if name in learn))
+    if per_name is not None:
+        _expect_learnable(rule, owner, "the lr of the rule above", per_name)
+
+
+def _settle_trace(rule: Rule, owner: str) -> None:
+    if rule.trace is None:
+        return
+    is_number = isinstance(rule.trace, (int, float)) and not isinstance(rule.trace, bool)
+    if not is_number or not 0.0 <= rule.trace < 1.0:
+        raise GdtuoError(
+            f"{owner}: trace={rule.trace!r}. Give a discount from 0 to 1, 1 excluded, or None."
+        )
+    expect_log_lr(rule, f"{owner}: trace={rule.trace!r}")
+    _keep(rule, "trace", float(rule.trace))
+
+
+def expect_log_lr(rule: Rule, what: str) -> None:
+    """Raise `GdtuoError` unless ``lr`` alone is learned, in log coordinates, as ``what`` asks."""
+    if rule.learned != ("lr",) or rule.coordinates_of("lr").name != "log":
+        raise GdtuoError(
+            f"{what} is for a step size that is learned alone and in log coordinates. Give "
+            "learn=('lr',), coordinates={'lr': 'log'} and optimizer=, the rule that learns it."
+        )
+
+
+def _expect_learnable(rule: Rule, owner: str, where: str, names: Iterable[str]) -> None:
+    never = [name for name in names if name in rule.specs and name not in rule.learnable]
+    if never:
+        why = rule.specs[never[0]].why_never or "it is a constant of the rule"
+        raise GdtuoError(
+            f"{owner}: {where} names {never[0]!r}, which can't be learned: {why}. Expected "
+            f"some of {', '.join(rule.learnable)}."
+        )
+    _expect_known(owner, where, names, rule.learnable)
+
+
+def _expect_known(owner: str, where: str, names: Iterable[str], known: tuple[str, ...]) -> None:
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise GdtuoError(
+            f"{owner}: {where} names {', '.join(map(repr, unknown))}. "
+            f"Expected some of {', '.join(known)}."
+        )
+
+
+def refusing_unknown(init: Any, cls: type[Rule]) -> Any:
+    """Wrap a dataclass's ``__init__``: wrong arguments are a `GdtuoError`, not a TypeError."""
+
+    @functools.wraps(init)
+    def checking(self: Rule, *args: Any, **kwargs: Any) -> None:
+        try:
+            inspect.signature(init).bind(self, *args, **kwargs)
+        except TypeError as error:
+            raise GdtuoError(
+                f"{cls.__name__}: {error}. Expected {', '.join(cls.specs)}, optimizer and learn."
+            ) from None
+        init(self, *args, **kwargs)
+
+    return checking
