@@ -305,6 +305,19 @@ def shown(p: Tensor, store: Store, level: Level) -> Store:
     return store | {key: spread_like(p, store[key]) for key in own}
 
 
+def show(tower: Any, state_dict: dict[str, Any]) -> None:
+    """Where this rank keeps parts, have DTensors in the state of a tower, like its parameters."""
+    each = [
+        (p, levels[0])
+        for group, levels in zip(tower.param_groups, tower._levels, strict=True)
+        for p in group["params"]
+    ]
+    state = state_dict["state"]
+    for i, (p, level) in enumerate(each):
+        if i in state:
+            state[i] = shown(p, state[i], level)
+
+
 def parts(p: Tensor, store: Store, level: Level) -> Store:
     """What is to be kept of ``p`` of what others give: the parts of DTensors, however these lie, or
     of whole tensors."""

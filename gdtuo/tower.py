@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from gdtuo import arguments, groups, guard, sharded, strides
+from gdtuo import checks, groups, guard, sharded, strides
 from gdtuo.cell import PIECE
 from gdtuo.compiled import CompiledStep
 from gdtuo.core import Level, levels_of
@@ -99,28 +99,9 @@ class Tower(torch.optim.Optimizer):
         compile: bool | str | Callable[..., Any] = False,
         capturable: bool = False,
     ) -> None:
-        groups.check_bottom(rule)
         sharded.check_whole_model()
-        if isinstance(params, (nn.Module, Rule)):
-            raise GdtuoError(
-                f"Tower: the first argument is a {type(params).__name__}. Give parameters: "
-                "gdtuo.Tower(model.parameters(), rule)."
-            )
-        given = [params] if isinstance(params, Tensor) else list(params)
-        if not given:
-            raise GdtuoError("Tower: no parameters. Give model.parameters(), or groups of them.")
-        if per not in self._granularities:
-            raise GdtuoError(
-                f"Tower: per={per!r}. Expected 'tower', 'group', 'tensor' or 'element'."
-            )
-        if not isinstance(safeguards, Safeguards):
-            raise GdtuoError(f"Tower: safeguards={safeguards!r}. Give a gdtuo.Safeguards(...).")
-        if not (isinstance(compile, (bool, str)) or callable(compile)):
-            raise GdtuoError(
-                f"Tower: compile={compile!r}. Give True or False, or a backend's name."
-            )
-        if capturable and not compile:
-            raise GdtuoError("Tower: capturable=True without compile. Give compile=True too.")
+        given = checks.parameters(params)
+        checks.arguments(rule, per, self._granularities, safeguards, compile, capturable)
         self.rule, self.per, self.maximize, self.safeguards = rule, per, maximize, safeguards
         backend = "inductor" if compile is True else compile
         self._compiled = CompiledStep(backend, capturable) if backend else None
@@ -146,16 +127,11 @@ class Tower(torch.optim.Optimizer):
 
     def _start(self, group: dict[str, Any], rule: Rule, levels: tuple[Level, ...]) -> None:
         """Set up what a new group keeps: numbers and tensors, all of them from the start."""
-        for p in group["params"]:
-            if p.is_complex():
-                raise GdtuoError(
-                    f"Tower: a parameter of shape {tuple(p.shape)} is complex. Give real ones: "
-                    "view it with torch.view_as_real."
-                )
-            sharded.check(p)
-        if self.safeguards.start is not None or self.safeguards.stride is not None:
-            self._check_strides(rule)
-        self._ranks = self._found_ranks(levels[0])
+        checks.group(group["params"], rule, self.per, self.safeguards)
+        everything = [p for group in self.param_groups for p in group["params"]]
+        ranks = Ranks.of(everything, self._ranks)
+        checks.spread(group["params"], levels[0], self.per, ranks, self._compiled is not None)
+        self._ranks = ranks
         group["lr"] = group["unscheduled_lr"] = rule.lr  # type: ignore[attr-defined]
         group["previous_lr_factor"] = 1.0
         learner = Learner(levels, group, self.safeguards)
@@ -173,34 +149,6 @@ class Tower(torch.optim.Optimizer):
             if p.requires_grad:
                 groups.initialize(p, self.state[p], levels[0], self.safeguards.guard)
         groups.set_guards(group, self.state, levels, self.safeguards.guard, kind)
-
-    def _check_strides(self, rule: Rule) -> None:
-        given = f"start={self.safeguards.start!r}, stride={self.safeguards.stride!r}"
-        if self.per == "element":
-            raise GdtuoError(
-                f"Tower: safeguards with {given} and per='element': an element has no length that "
-                "its step could be held against. Use per='tensor'."
-            )
-        arguments.expect_log_lr(rule, f"Tower: safeguards with {given}")
-
-    def _found_ranks(self, level: Level) -> Ranks | None:
-        """Those over which the parameters are spread, with a new group of this level 0."""
-        ranks = Ranks.of([p for group in self.param_groups for p in group["params"]], self._ranks)
-        if ranks is not None and self.per == "element":
-            raise GdtuoError(
-                "Tower: per='element' with parameters that are DTensors: each rank would have the "
-                "hyperparameters of its own elements, and none all of them. Use per='tensor'."
-            )
-        if self._compiled is not None:
-            for p in self.param_groups[-1]["params"]:
-                if sharded.is_gathered(p, level):
-                    raise GdtuoError(
-                        f"Tower: compile=True and {type(level.rule).__name__} with a DTensor of "
-                        f"placements {p.placements}: its step gathers whole matrices, which is "
-                        "not compiled. Leave compile out, or give these matrices a tower of their "
-                        "own."
-                    )
-        return ranks
 
     def _kind(self, group: dict[str, Any]) -> groups.Kind:
         """The dtype and device of the hyperparameters that ``group`` goes by."""
@@ -382,7 +330,7 @@ class Tower(torch.optim.Optimizer):
         self._settle()
         if not any(map(sharded.is_spread, self.state)):
             return super().state_dict()
-        handle = self.register_state_dict_post_hook(_show, prepend=True)
+        handle = self.register_state_dict_post_hook(sharded.show, prepend=True)
         try:
             return super().state_dict()
         finally:
@@ -416,16 +364,3 @@ class Tower(torch.optim.Optimizer):
     def __repr__(self) -> str:
         counts = [len(group["params"]) for group in self.param_groups]
         return f"Tower({self.rule}, parameters in each group: {counts})"
-
-
-def _show(tower: Any, state_dict: dict[str, Any]) -> None:
-    """Where a rank keeps parts, show them as DTensors, like their parameters."""
-    each = [
-        (p, levels[0])
-        for group, levels in zip(tower.param_groups, tower._levels, strict=True)
-        for p in group["params"]
-    ]
-    state = state_dict["state"]
-    for i, (p, level) in enumerate(each):
-        if i in state:
-            state[i] = sharded.shown(p, state[i], level)
