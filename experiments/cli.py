@@ -14,9 +14,10 @@ from pathlib import Path
 import gdtuo
 from experiments import ExperimentError, checkpoints, store, verify
 from experiments.batches import MEMBERS
+from experiments.execution import Pause
 from experiments.executors import cluster, processes
 from experiments.progress import Progress
-from experiments.run import Pause, Record, Run
+from experiments.run import Record, Run
 from experiments.studies import STUDIES, TIMING, find
 from experiments.study import RESULTS, Study
 from experiments.sweep import sweep, todo

@@ -11,15 +11,8 @@ from tqdm import tqdm
 
 from experiments import ExperimentError, checkpoints, data, optimizers, provenance, store, tasks
 from experiments.batches import batches
-from experiments.run import (
-    NEVER,
-    CheckpointError,
-    Pause,
-    Record,
-    Run,
-    Unfinished,
-    execute_all,
-)
+from experiments.execution import NEVER, CheckpointError, Pause, execute_all
+from experiments.run import Record, Run, Unfinished
 
 
 def todo(runs: Sequence[Run], records: Mapping[str, Record]) -> list[Run]:

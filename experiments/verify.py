@@ -25,8 +25,9 @@ from typing import Any
 from scipy import stats
 
 from experiments import ExperimentError, data, optimizers, store, tasks
+from experiments.execution import execute
 from experiments.provenance import BITS, environment
-from experiments.run import Record, Run, execute
+from experiments.run import Record, Run
 from experiments.study import RESULTS, Cell, Study
 from experiments.train import COSINE, last
 

@@ -15,7 +15,8 @@ from gdtuo.cell import Store
 from gdtuo.core import arithmetic_dtype
 from gdtuo.groups import Group
 from gdtuo.learner import Learner
-from gdtuo.sharded import Ranks, part_of
+from gdtuo.ranks import Ranks
+from gdtuo.sharded import part_of
 from gdtuo.stepping import Gradients, Work
 
 Tensors = dict[str, Tensor]

@@ -12,9 +12,9 @@ from gdtuo.arguments import expect_log_lr
 from gdtuo.core import Level
 from gdtuo.errors import GdtuoError
 from gdtuo.groups import Granularity, check_bottom
+from gdtuo.ranks import Ranks
 from gdtuo.rule import Rule
 from gdtuo.safeguards import Safeguards
-from gdtuo.sharded import Ranks
 
 
 def parameters(params: Any) -> list[Any]:

@@ -27,8 +27,9 @@ from gdtuo.errors import GdtuoError
 from gdtuo.groups import Group
 from gdtuo.learner import Learner
 from gdtuo.passes import options
+from gdtuo.ranks import Ranks
 from gdtuo.safeguards import Safeguards
-from gdtuo.sharded import Ranks, placed
+from gdtuo.sharded import placed
 from gdtuo.stepping import Draft, Gathered, Gradients, Work
 
 log = logging.getLogger("gdtuo")

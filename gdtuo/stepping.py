@@ -20,8 +20,9 @@ from gdtuo.core import Level, arithmetic_dtype
 from gdtuo.errors import GdtuoError
 from gdtuo.groups import Granularity, Group, States
 from gdtuo.learner import HyperStep, Learner
+from gdtuo.ranks import Ranks
 from gdtuo.rule import State
-from gdtuo.sharded import Ranks, cell_for, part_of, placed
+from gdtuo.sharded import cell_for, part_of, placed
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gdtuo.cell import Cell
 from gdtuo.learner import BEGUN, EXCESS, Learner
-from gdtuo.sharded import Ranks
+from gdtuo.ranks import Ranks
 
 if TYPE_CHECKING:
     from gdtuo.stepping import Draft
@@ -55,7 +55,9 @@ def _relative(total: Tensor) -> Tensor:
 def begin(drafts: Sequence[Draft], ranks: Ranks | None) -> None:
     """Bring the step size of those that have not taken a step yet to where that is in range, as if
     no schedule had a part in it."""
-    fresh = [made for made in drafts if is_fresh(made.learner)]
+    for made in drafts:
+        _notice(made.learner)
+    fresh = [made for made in drafts if _is_fresh(made.learner)]
     totals = []
     for made in fresh:
         total = sums(made.learner)
@@ -71,15 +73,18 @@ def begin(drafts: Sequence[Draft], ranks: Ranks | None) -> None:
             _bring_into_range(made, _relative(total))
 
 
-def is_fresh(learner: Learner) -> bool:
+def _notice(learner: Learner) -> None:
+    """Keep that a step has been taken, so that a guard's count is read until then only."""
+    store, guard = learner.store, learner.safeguards.guard
+    if learner.safeguards.start is not None and not store[BEGUN]:
+        # A guard may have skipped all steps that there were.
+        store[BEGUN] = int(store["steps"] > (int(store["guard.skipped"]) if guard else 0))
+
+
+def _is_fresh(learner: Learner) -> bool:
     """Whether the first step is still to come, of one that is to begin in range."""
-    safeguards, store = learner.safeguards, learner.store
-    if safeguards.start is None or store[BEGUN] or not learner.is_free(0):
-        return False
-    # A guard may have skipped all steps that there were; only until one is taken is that asked.
-    skipped = int(store["guard.skipped"]) if safeguards.guard else 0
-    store[BEGUN] = int(store["steps"] > skipped)
-    return not store[BEGUN]
+    asked = learner.safeguards.start is not None
+    return asked and not learner.store[BEGUN] and learner.is_free(0)
 
 
 def _bring_into_range(made: Draft, relative: Tensor) -> None:

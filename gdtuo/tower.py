@@ -16,9 +16,9 @@ from gdtuo.errors import GdtuoError
 from gdtuo.groups import Granularity
 from gdtuo.learner import Learner
 from gdtuo.loading import load
+from gdtuo.ranks import Held, Ranks
 from gdtuo.rule import Rule
 from gdtuo.safeguards import NO_SAFEGUARDS, Safeguards
-from gdtuo.sharded import Held, Ranks
 from gdtuo.stepping import Apply, Gathered, Gradients, commit, complete, draft, gather, subtract
 
 

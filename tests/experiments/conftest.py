@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from experiments.run import Pause, Record, Run, Unfinished, execute_all
+from experiments.execution import Pause, execute_all
+from experiments.run import Record, Run, Unfinished
 from experiments.timing.measurement import Measurement
 from experiments.timing.record import Timing
 from experiments.timing.workload import contenders

@@ -10,7 +10,7 @@ import pytest
 
 from experiments import checkpoints, cli
 from experiments.cli import main
-from experiments.run import Pause, execute_all
+from experiments.execution import Pause, execute_all
 from experiments.store import Writer
 from experiments.studies import find
 

@@ -10,8 +10,9 @@ from torch import nn
 import gdtuo
 from experiments import ExperimentError, optimizers, store
 from experiments.batches import batches
+from experiments.execution import execute
 from experiments.optimizers import RIVALS, first_guess, names, parse
-from experiments.run import Run, execute, rerun
+from experiments.run import Run, rerun
 from experiments.sweep import sweep
 
 # A setting for each with which it learns within a few epochs.

@@ -15,8 +15,9 @@ import pytest
 
 from experiments import ExperimentError, checkpoints, store
 from experiments.batches import batches
+from experiments.execution import CheckpointError, Pause, execute_all
 from experiments.executors import cluster
-from experiments.run import CheckpointError, Pause, Run, execute_all
+from experiments.run import Run
 from experiments.sweep import sweep
 
 ALONE = [Run("mlp", "digits", "SGD(0.1) / SGD(0.01)", 0, 3)]

@@ -7,7 +7,8 @@ import torch
 
 import gdtuo
 from experiments import ExperimentError
-from experiments.run import Run, execute, rerun
+from experiments.execution import execute
+from experiments.run import Run, rerun
 from experiments.tasks.mlp import Mlp
 
 

@@ -10,7 +10,8 @@ from torch.nn.utils import parameters_to_vector
 
 from experiments import ExperimentError, data, tasks, verify
 from experiments.batches import batches
-from experiments.run import Run, execute, execute_all
+from experiments.execution import execute, execute_all
+from experiments.run import Run
 from experiments.tasks.char_rnn import CharRnn
 from experiments.tasks.images import _statistics
 from experiments.tasks.resnet20 import ResNet20

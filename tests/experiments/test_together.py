@@ -5,8 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from experiments import run as running
-from experiments.run import Run, execute, execute_all, rerun
+from experiments import execution
+from experiments.execution import execute, execute_all
+from experiments.run import Run, rerun
 from experiments.store import read
 from experiments.sweep import sweep
 from experiments.tasks.mlp import Mlp
@@ -56,7 +57,7 @@ def test_a_member_is_as_it_would_be_alone(towers, tmp_path):
         record = records[run.key]
         assert_alike(record, execute(run))
         assert record.provenance["ensemble"] == (2 if run.tower.count("/") == 2 else 4)
-        assert record.final == running.last(record.curves)
+        assert record.final == execution.last(record.curves)
     assert "ensemble" not in execute(runs[0]).provenance
 
 
@@ -181,5 +182,5 @@ def test_a_sweep_goes_on_from_the_middle(tmp_path):
 def test_seconds_are_a_share(monkeypatch):
     runs = [with_rule("SGD", seed, epochs=1) for seed in range(4)]
     clock = iter([100.0, 108.0])
-    monkeypatch.setattr(running.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(execution.time, "perf_counter", lambda: next(clock))
     assert [record.seconds for record in execute_all(runs, [None] * 4)] == [2.0] * 4
