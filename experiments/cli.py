@@ -18,7 +18,7 @@ from experiments.execution import Pause
 from experiments.executors import cluster, processes
 from experiments.progress import Progress
 from experiments.run import Record, Run
-from experiments.studies import STUDIES, TIMING, find
+from experiments.studies import STUDIES, TIMINGS, find
 from experiments.study import RESULTS, Study
 from experiments.sweep import sweep, todo
 from experiments.timing import session
@@ -65,11 +65,12 @@ def _list(options: argparse.Namespace) -> int:
             missing = todo(runs, store.read(study.path(name, options.results)))
             done = len(runs) - len(missing)
             print(f"  {name:<6} {done:>3} of {len(runs):>3} runs done. {tier.about}")
-    print(f"{TIMING.name}: {TIMING.title}")
-    for name, tier in TIMING.tiers.items():
-        done = {each.workload for each in load(TIMING.path(name, options.results))}
-        count = f"{len(done):>3} of {len(tier.heights):>3} workloads measured"
-        print(f"  {name:<6} {count}. {tier.about}")
+    for timing in TIMINGS.values():
+        print(f"{timing.name}: {timing.title}")
+        for name, tier in timing.tiers.items():
+            done = {each.workload for each in load(timing.path(name, options.results))}
+            count = f"{len(done):>3} of {len(tier.heights):>3} workloads measured"
+            print(f"  {name:<6} {count}. {tier.about}")
     return 0
 
 
@@ -122,9 +123,10 @@ def _elsewhere(study: Study, results: Path) -> dict[str, Record]:
 
 
 def _time(options: argparse.Namespace) -> int:
-    path = TIMING.path(options.tier, options.results)
+    study = TIMINGS[options.study]
+    path = study.path(options.tier, options.results)
     session.session(
-        TIMING,
+        study,
         options.tier,
         path,
         only=options.only,
@@ -138,9 +140,9 @@ def _time(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    if options.study == TIMING.name:
-        path = TIMING.path(options.tier, options.results)
-        print(*session.status(TIMING, options.tier, path, options.only), sep="\n")
+    if timing := TIMINGS.get(options.study):
+        path = timing.path(options.tier, options.results)
+        print(*session.status(timing, options.tier, path, options.only), sep="\n")
         return 0
     study = find(options.study)
     cells = study.select(options.tier, options.only)
@@ -224,9 +226,12 @@ def _parser() -> _Parser:
     status = add("status", _status, "Say for each cell what there is.")
     plot = add("plot", _plot, "Draw tables and figures from the records, and write the report.")
     check = add("verify", _verify, "Train a sample again and compare it with the records.")
-    clock = add("time", _time, "Measure the run time and memory of a step by height of the tower.")
+    clock = add("time", _time, "Measure the run time and memory of a step.")
     run.add_argument("study", help=f"one of: {', '.join(STUDIES)}")
-    status.add_argument("study", help=f"one of: {', '.join([*STUDIES, TIMING.name])}")
+    status.add_argument("study", help=f"one of: {', '.join([*STUDIES, *TIMINGS])}")
+    clock.add_argument(
+        "study", nargs="?", choices=list(TIMINGS), default="figure4f", help="default: %(default)s"
+    )
     for command in (run, status, clock):
         command.add_argument("--tier", default="paper", help="default: %(default)s")
         command.add_argument(

@@ -163,10 +163,12 @@ def hypergradient_descent(name: str) -> Callable[..., Optimizer]:
     return make
 
 
-def default(module: Any, parameters: Parameters, lr: float, **parts: bool) -> Optimizer:
+def default(
+    module: Any, parameters: Parameters, lr: float, compile: bool, **parts: bool
+) -> Optimizer:
     """`gdtuo.default`, or what is left of it without some of its parts."""
     parameters = list(parameters)
-    whole: gdtuo.Tower = module.default(parameters, lr)
+    whole: gdtuo.Tower = module.default(parameters, lr, compile=compile)
     if all(parts.values()):
         return whole
     rule, seek, safe = whole.rule, whole.rule.optimizer, whole.safeguards
@@ -184,4 +186,4 @@ def default(module: Any, parameters: Parameters, lr: float, **parts: bool) -> Op
         start=safe.start if parts["start"] else None,
         stride=safe.stride if parts["stride"] else None,
     )
-    return gdtuo.Tower(parameters, rule, safeguards=safe)
+    return gdtuo.Tower(parameters, rule, safeguards=safe, compile=compile)

@@ -10,6 +10,7 @@ from experiments.study import RESULTS
 from paper_figures import (
     choices,
     claims_page,
+    cost,
     figure2a,
     figure2b,
     figure3,
@@ -54,6 +55,7 @@ FIGURES = {
     "peers": peers,
     "ingredients": ingredients,
     "heldout": heldout,
+    "cost": cost,
 }
 
 

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+from experiments.studies import cost
 from experiments.studies.peers import GRIDS, SCHEDULED, grid
 from experiments.studies.tuning import OWN, PLAIN, RIVAL_NAMES, SGD, Training, name
-from paper_figures import goals, points
+from experiments.timing.measurement import Measurement
+from experiments.timing.workload import PLAIN as TORCH
+from paper_figures import goals, points, timings
 from paper_figures.claims import Claim, Estimate, estimate, lines, standing
 from paper_figures.goals import SLACK, Losses
 from paper_figures.goals import caption as caption
@@ -85,6 +88,27 @@ def reached(results: Results, training: Training, line: str) -> Estimate:
     return estimate(steps, results.planned.get(own or "", 0))
 
 
+def measured(results: Results, training: Training, folder: Path) -> Measurement | None:
+    """What a step takes, of the task's model; None if that is not the paper's, or not measured."""
+    if results.data != results.study.data or not (found := timings.look(cost.STUDY, folder)):
+        return None
+    return found.at("cpu", training.name)
+
+
+def until(line: str, steps: Estimate, training: Training, costs: Measurement | None) -> str:
+    """The time that so many steps take, in times of one training by `torch.optim.Adam`."""
+    contender, _ = TRIED.get(line, (line, None))
+    timed = TORCH if contender in (PLAIN, SCHEDULED) else contender
+    if costs is None or not steps.n or timed not in costs.timings:
+        return "-"
+    times = [
+        steps.mean / training.steps * costs.ratio(name, TORCH).median
+        for name in ([OWN, cost.COMPILED_OWN] if line == OWN else [timed])
+        if name in costs.timings
+    ]
+    return ", compiled ".join(f"{each:.2f}" for each in times)
+
+
 def claims(results: Results) -> list[Claim]:
     """The goals."""
     found = [_tuned(results), goals.no_worse(results, name), goals.better(results, name)]
@@ -128,7 +152,9 @@ def draw(results: Results, folder: Path) -> list[Path]:
             goals.dots(axes, (above(results, training, line) for line in LINES))
         goals.ruled(panels[-1], LINES, "mean over the tasks", "% above tuned Adam")
         goals.dots(panels[-1], (overall(results, line) for line in LINES))
-    tables = [_overall(results), *(_table(results, training) for training in trainings)]
+    tables = [_overall(results)]
+    for training in trainings:
+        tables.append(_table(results, training, measured(results, training, folder.parent)))
     path.with_suffix(".md").write_text(
         goals.page(results, RULES, tables, claims(results), path.stem)
     )
@@ -141,9 +167,10 @@ def _overall(results: Results) -> str:
     return points.table(head, body)
 
 
-def _table(results: Results, training: Training) -> str:
+def _table(results: Results, training: Training, costs: Measurement | None) -> str:
     head = ["contender", f"loss ({training.metric})", "above tuned Adam",
-            "steps to tuned Adam's loss", "steps spent", "from"]  # fmt: skip
+            "steps to tuned Adam's loss", "the time of these, in trainings by Adam", "steps spent",
+            "from"]  # fmt: skip
     body = []
     for line in LINES:
         own = cell(results, training, line)
@@ -151,7 +178,8 @@ def _table(results: Results, training: Training) -> str:
         tried = len(grid(results.study.tier(results.tier), contender)[:few]) if few is None else few
         body.append([
             line, goals.both(results, training, own), above(results, training, line).text(1, " %"),
-            reached(results, training, line).text(0), f"{tried * training.steps:,}",
+            (steps := reached(results, training, line)).text(0),
+            until(line, steps, training, costs), f"{tried * training.steps:,}",
             (own or "-").partition(" from ")[2] or "as recommended",
         ])  # fmt: skip
     return f"## {training.title}\n\n{points.table(head, body)}\n\n{_bought(results, training)}"

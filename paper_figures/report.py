@@ -21,7 +21,7 @@ PARTS = {
     "The version of 2019": ("sensitivity2019", "heights2019"),
     "Beside the paper: is the learned step size greedy?": ("horizon",),
     "Beside the paper: a default that needs no tuning": (
-        "robustness", "peers", "ingredients", "heldout",
+        "robustness", "peers", "ingredients", "heldout", "cost",
     ),
 }  # fmt: skip
 # What is judged there is not the paper's, and is counted by itself.

@@ -3,6 +3,7 @@
 from experiments import ExperimentError
 from experiments.studies import (
     choices,
+    cost,
     figure2a,
     figure2b,
     figure3,
@@ -48,14 +49,15 @@ STUDIES: dict[str, Study] = {
     )
 }
 # What is measured, not trained.
-TIMING = figure4f.STUDY
-EXHIBITS: dict[str, Exhibit] = {**STUDIES, TIMING.name: TIMING}
+TIMINGS = {study.name: study for study in (figure4f.STUDY, cost.STUDY)}
+EXHIBITS: dict[str, Exhibit] = {**STUDIES, **TIMINGS}
 
 
 def find(name: str) -> Study:
     """The study `name`, or an error that lists those there are."""
-    if name == TIMING.name:
-        raise ExperimentError(f"{name} is measured, not trained: use {TIMING.command('paper')}")
+    if name in TIMINGS:
+        command = TIMINGS[name].command("paper")
+        raise ExperimentError(f"{name} is measured, not trained: use {command}")
     if name not in STUDIES:
         raise ExperimentError(f"there is no study {name!r}; known: {', '.join(STUDIES)}")
     return STUDIES[name]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from experiments import provenance, store
+from experiments import optimizers, provenance, store
 from experiments.timing.measure import measure
 from experiments.timing.measurement import Measurement, latest, load
 from experiments.timing.record import Timing
@@ -29,12 +29,14 @@ def session(
     it is done, so that an interrupt loses no more than the one in flight.
     """
     chosen, extent = study.select(tier, only), study.tier(tier)
+    for text in extent.texts:
+        optimizers.require(text)
     source = provenance.source()
     with store.Writer(path) as writer:
         for workload, heights in chosen.items():
             timings = measure(
                 workload,
-                contenders(heights, compiled),
+                contenders(heights, compiled, extent.texts),
                 rounds=extent.rounds,
                 block_seconds=extent.block_seconds,
                 processes=extent.processes,

@@ -15,6 +15,7 @@ class TimingTier:
 
     Attributes:
         heights: of the towers, by workload.
+        texts: other optimizers that are timed beside them (`experiments.optimizers`).
         rounds: how many times each contender has its turn.
         block_seconds: about how long its turn lasts.
         processes: how many measure the memory of a contender; they differ by some percent.
@@ -26,6 +27,7 @@ class TimingTier:
     block_seconds: float
     processes: int
     about: str
+    texts: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class TimingStudy(Exhibit):
     workloads: dict[str, Workload]
 
     def command(self, tier: str) -> str:
-        return f"python -m experiments time --tier {tier}"
+        return f"python -m experiments time {self.name} --tier {tier}"
 
     def select(self, tier: str, only: str = "*") -> dict[Workload, Sequence[int]]:
         """The tier's workloads whose name matches the pattern `only`, with their heights."""

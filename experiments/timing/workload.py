@@ -8,9 +8,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import gdtuo
+from experiments import optimizers
 
 PLAIN = "torch.optim"
 FUSED = "torch.optim, fused"
+COMPILED = "compile=True"  # in the text of an optimizer
 
 
 @dataclass(frozen=True)
@@ -18,15 +20,20 @@ class Contender:
     """One optimizer for a workload.
 
     Attributes:
-        height: the levels above the bottom; None: the bottom's rule as `torch.optim` has it.
+        height: the levels above the bottom; None: the bottom's rule as `torch.optim` has it, or
+            what `text` says.
         fast: a tower's compiled step, or `torch.optim`'s fused one.
+        text: another optimizer than the workload's (`experiments.optimizers`).
     """
 
-    height: int | None
+    height: int | None = None
     fast: bool = False
+    text: str = ""
 
     @property
     def name(self) -> str:
+        if self.text:
+            return self.text
         if self.height is None:
             return FUSED if self.fast else PLAIN
         return tower(self.height, self.fast)
@@ -62,11 +69,15 @@ class Workload:
 
     def rule(self, contender: Contender) -> str:
         """What the contender steps by, as text."""
+        if contender.text:
+            return contender.text
         if contender.height is None:
             return f"{contender.name} of {self.bottom}"
         return str(gdtuo.parse(" / ".join([self.bottom, *[self.above] * contender.height])))
 
     def optimizer(self, contender: Contender, parameters: Iterable[Tensor]) -> Optimizer:
+        if contender.text:
+            return optimizers.make(optimizers.parse(contender.text), parameters)
         if contender.height is None:
             # False would forbid torch the choice that it makes by itself.
             return self.plain(parameters, fused=contender.fast or None)
@@ -74,11 +85,14 @@ class Workload:
         return gdtuo.Tower(parameters, rule, compile=contender.fast)
 
 
-def contenders(heights: Sequence[int], compiled: bool = True) -> list[Contender]:
-    """A tower of each height, eager and compiled, and `torch.optim`, plain and fused."""
+def contenders(
+    heights: Sequence[int], compiled: bool = True, texts: Sequence[str] = ()
+) -> list[Contender]:
+    """A tower of each height, eager and compiled, `torch.optim`, plain and fused, and others."""
     kinds = [Contender(height) for height in heights]
     kinds += [Contender(height, fast=True) for height in heights if compiled]
-    return [*kinds, Contender(None), Contender(None, fast=True)]
+    kinds += [Contender(), Contender(fast=True)]
+    return kinds + [Contender(text=each) for each in texts if compiled or COMPILED not in each]
 
 
 class Trainer:

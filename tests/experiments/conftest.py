@@ -1,7 +1,7 @@
 """Made-up records, so that most tests train nothing."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from experiments.execution import Pause, execute_all
 from experiments.run import Record, Run, Unfinished
 from experiments.timing.measurement import Measurement
 from experiments.timing.record import Timing
-from experiments.timing.workload import contenders
+from experiments.timing.workload import Contender, contenders
 
 PROVENANCE = {
     "gdtuo": "0", "python": "3", "torch": "2", "device": "cpu", "threads": 1, "platform": "Linux",
@@ -87,7 +87,8 @@ def path(tmp_path: Path) -> Path:
 def make_measurement() -> Callable[..., Measurement]:
     """A measurement in which a tower takes `percent[i]` longer than height 0, by height.
 
-    `torch.optim` takes as long as height 0, and `moods` is how slow the machine is by round.
+    `torch.optim` takes as long as height 0, and `moods` is how slow the machine is by round;
+    `texts`: by how many percent other contenders take longer.
     """
 
     def make(
@@ -100,9 +101,15 @@ def make_measurement() -> Callable[..., Measurement]:
         finished: str = "2030-01-01",
         device: str = "cpu",
         megabytes: float = 0,
+        texts: Mapping[str, float] | None = None,
     ) -> Measurement:
+        texts = texts or {}
         extra = dict(zip(heights, percent, strict=True)) | {None: 0}
-        sides = contenders(heights)
+        sides = contenders(heights, texts=tuple(texts))
+
+        def longer(side: Contender) -> float:
+            return texts.get(side.name, extra[side.height]) / 100
+
         return Measurement.of(
             Timing(
                 workload=workload,
@@ -110,7 +117,7 @@ def make_measurement() -> Callable[..., Measurement]:
                 rule="rule",
                 height=side.height,
                 fast=side.fast,
-                seconds=[scale * 1e-3 * mood * (1 + extra[side.height] / 100) for mood in moods],
+                seconds=[scale * 1e-3 * mood * (1 + longer(side)) for mood in moods],
                 steps=7,
                 peak_bytes=[
                     int(1e8 + 1e6 * megabytes * (side.height or 0) + more)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from experiments import ExperimentError, cli, store
-from experiments.studies import TIMING
+from experiments.studies import figure4f
 from experiments.timing import measure as measuring
 from experiments.timing.measure import interleaved, measure, state_bytes, total_bytes
 from experiments.timing.measurement import Measurement, interval, latest, load
@@ -238,24 +238,24 @@ def test_a_measurement_in_words(make_measurement):
 )
 def test_the_networks_have_the_papers_sizes(name, parameters):
     """ResNet-20: the 0.27 million of He et al. 2016."""
-    workload = TIMING.workloads[name]
+    workload = figure4f.STUDY.workloads[name]
     trainer = Trainer(workload, Contender(0), "cpu")
     assert sum(p.numel() for p in trainer.model.parameters()) == parameters
 
 
 def test_the_papers_study_is_whole():
-    tier = TIMING.tier("paper")
+    tier = figure4f.STUDY.tier("paper")
     assert tier.rounds >= 20
-    assert set(tier.heights) == set(TIMING.workloads)
+    assert set(tier.heights) == set(figure4f.STUDY.workloads)
     assert all({0, 1, 2, 3} <= set(heights) for heights in tier.heights.values())
-    for workload, height in itertools.product(TIMING.workloads.values(), (0, 3)):
+    for workload, height in itertools.product(figure4f.STUDY.workloads.values(), (0, 3)):
         assert workload.rule(Contender(height)).count("/") == height
 
 
 def test_the_command_line(tmp_path, monkeypatch, capsys, here):
-    monkeypatch.setattr(cli, "TIMING", STUDY)
+    monkeypatch.setattr(cli, "TIMINGS", {STUDY.name: STUDY})
     where = ["--tier", "quick", "--results", str(tmp_path)]
-    command = ["time", *where, "--threads", "1", "--no-compile", "--only", "tiny"]
+    command = ["time", STUDY.name, *where, "--threads", "1", "--no-compile", "--only", "tiny"]
     assert cli.main(command) == 0
     assert "tiny on cpu, threads 1: 3 rounds" in capsys.readouterr().out
     lines = (tmp_path / "figure0" / "quick.jsonl").read_text().splitlines()

@@ -4,23 +4,23 @@ import pytest
 
 from experiments import ExperimentError
 from experiments.store import Writer
-from experiments.studies import TIMING
+from experiments.studies.figure4f import STUDY
 from paper_figures import __main__ as command
 from paper_figures import figure4f
 from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED
 from paper_figures.figure4f_claims import PAPER, PAPER_HIGH
 from paper_figures.results import load, look
 
-HIGH = TIMING.tiers["paper"].heights["mlp"]
+HIGH = STUDY.tiers["paper"].heights["mlp"]
 
 
 @pytest.fixture
 def save(tmp_path):
     def save(*measurements, tier="paper"):
-        with Writer(TIMING.path(tier, tmp_path)) as writer:
+        with Writer(STUDY.path(tier, tmp_path)) as writer:
             for measurement in measurements:
                 writer.append(*measurement.timings.values())
-        return load(TIMING, tmp_path)
+        return load(STUDY, tmp_path)
 
     return save
 
@@ -30,7 +30,7 @@ def whole(make_measurement):
     """A measurement of every workload, in which a level costs `percent` of height 0."""
 
     def make(percent=1.5, **fields):
-        for name in TIMING.workloads:
+        for name in STUDY.workloads:
             heights = HIGH if name == "mlp" else (0, 1, 2, 3)
             yield make_measurement(name, heights, [percent * h for h in heights], **fields)
 
@@ -160,9 +160,9 @@ def test_the_report(whole, save, tmp_path, monkeypatch, capsys):
 
 
 def test_no_records_are_no_error_but_for_the_one_named(tmp_path):
-    assert look(TIMING, tmp_path) is None
-    assert look(TIMING, tmp_path, "small") is None  # a tier of other studies
-    with pytest.raises(ExperimentError, match="python -m experiments time --tier smoke"):
-        load(TIMING, tmp_path)
+    assert look(STUDY, tmp_path) is None
+    assert look(STUDY, tmp_path, "small") is None  # a tier of other studies
+    with pytest.raises(ExperimentError, match="python -m experiments time figure4f --tier smoke"):
+        load(STUDY, tmp_path)
     with pytest.raises(ExperimentError, match="no tier 'small'; it has smoke, paper"):
-        load(TIMING, tmp_path, "small")
+        load(STUDY, tmp_path, "small")

@@ -1,0 +1,136 @@
+"""What a step costs, of the default and its rivals over Adam's, drawn and judged."""
+
+from pathlib import Path
+
+import numpy as np
+
+from experiments.studies.cost import COMPILED_OWN
+from experiments.studies.tuning import OWN
+from experiments.timing.measurement import Measurement
+from experiments.timing.workload import PLAIN
+from paper_figures import goals, points
+from paper_figures.claims import (
+    MISSING,
+    NOT,
+    NOT_TESTABLE,
+    PARTLY,
+    REPRODUCED,
+    Claim,
+    findings,
+    lines,
+)
+from paper_figures.figure4f import caption as caption
+from paper_figures.figure4f_claims import FEWEST_ROUNDS
+from paper_figures.style import PALETTE, figure
+from paper_figures.timings import Timings
+
+# What a whole step may take, in times of torch.optim.Adam's. A perceptron's own work is small.
+AT_MOST = {"mlp": 1.25, "resnet20": 1.10, "lstm": 1.10}
+
+RULES = f"""\
+- A whole step, forward and backward included, over one with `torch.optim.Adam`, round by round;
+  the median over the rounds with its 95 % bootstrap interval. Fewer than {FEWEST_ROUNDS} rounds are
+  `not testable`.
+- The default's own step may be eager or compiled, as its user may choose: the goal is `reproduced`
+  if the interval of either is at or below the limit, `partly` if one reaches it."""
+
+
+def claims(results: Timings) -> list[Claim]:
+    """The goals."""
+    return [
+        _judged(results, device, workload)
+        for device in results.devices or ["cpu"]
+        for workload in results.study.workloads
+    ]
+
+
+def summary(results: Timings) -> str:
+    """The findings in a few sentences."""
+    parts = [
+        f"{results.study.workloads[workload].title}, {device}: "
+        + ", ".join(f"{each.ratio(name, PLAIN).text()} {kind}" for kind, name in _own(each).items())
+        for (device, workload), each in results.measurements.items()
+    ]
+    return f"A whole step of the default, in times of `torch.optim.Adam`'s: {'; '.join(parts)}."
+
+
+def _own(measurement: Measurement) -> dict[str, str]:
+    """The default's contenders that were timed, by kind."""
+    kinds = {"eager": OWN, "compiled": COMPILED_OWN}
+    return {kind: name for kind, name in kinds.items() if name in measurement.timings}
+
+
+def _judged(results: Timings, device: str, workload: str) -> Claim:
+    limit = AT_MOST[workload]
+    text = (
+        f"{results.study.workloads[workload].title}, {device}: a whole step of the default takes "
+        f"at most {limit:.2f} times that of Adam"
+    )
+    source = f"{goals.SOURCE}: at most {limit:.2f}"
+    measurement = results.at(device, workload)
+    if measurement is None:
+        return Claim(text, source, "not measured", "0", MISSING)
+    found = {kind: measurement.ratio(name, PLAIN) for kind, name in _own(measurement).items()}
+    verdict = NOT
+    if any(each.low <= limit for each in found.values()):
+        verdict = PARTLY
+    if any(each.high <= limit for each in found.values()):
+        verdict = REPRODUCED
+    if measurement.rounds < FEWEST_ROUNDS:
+        verdict = NOT_TESTABLE
+    ours = lines(f"{kind}: {each.text()}" for kind, each in found.items())
+    return Claim(text, source, ours, str(measurement.rounds), verdict)
+
+
+def draw(results: Timings, folder: Path) -> list[Path]:
+    """Write the figure and its numbers into `folder`, named after the tier."""
+    path = folder / results.tier
+    measurements = list(results.measurements.items())
+    with figure(path, (max(3 * len(measurements), 5) + 2, 3.6)) as canvas:
+        canvas.suptitle(f"{results.study.title}\n{caption(results)}", size=7)
+        panels = np.atleast_1d(canvas.subplots(1, len(measurements), sharey=True))
+        for axes, ((device, workload), each) in zip(panels, measurements, strict=True):
+            names = [name for name in each.timings if name != PLAIN]
+            axes.axvspan(0, AT_MOST[workload], color=PALETTE[2], alpha=0.15, linewidth=0)
+            axes.axvline(1, color="black", linewidth=0.6)
+            for y, name in enumerate(names):
+                found = each.ratio(name, PLAIN)
+                off = [[found.median - found.low], [found.high - found.median]]
+                axes.errorbar(
+                    found.median, y, xerr=np.nan_to_num(off), markersize=4, capsize=2,
+                    color="black" if name in (OWN, COMPILED_OWN) else "gray", marker="o",
+                )  # fmt: skip
+            axes.set_yticks(range(len(names)), names)
+            axes.set_ylim(len(names) - 0.5, -0.5)
+            axes.set_xlim(left=0.5)
+            axes.set_title(f"{results.study.workloads[workload].title}, {device}", size="small")
+            axes.set_xlabel("times torch.optim.Adam's step", size="small")
+    path.with_suffix(".md").write_text(_page(results))
+    return [path.with_suffix(".svg")]
+
+
+def _page(results: Timings) -> str:
+    head = ["step", "ms", f"of {PLAIN}.Adam", "state / parameters"]
+    tables = []
+    for (device, workload), each in sorted(results.measurements.items()):
+        rows = [
+            [
+                name, f"{each.milliseconds(name).median:.3f}", each.ratio(name, PLAIN).text(),
+                f"{timing.state_bytes / timing.parameter_bytes:.2f}",
+            ]
+            for name, timing in each.timings.items()
+        ]  # fmt: skip
+        title = results.study.workloads[workload].title
+        tables.append(f"## {title}: {device}\n\n{points.table(head, rows)}")
+    parts = [
+        f"# {results.study.title}",
+        caption(results),
+        *tables,
+        "Whole training steps; ratios within a round, their median with its 95 % bootstrap "
+        "interval. State: what the optimizer keeps, in times of the model's parameters. Green: "
+        "the goal.",
+        findings(claims(results)),
+        f"![{results.study.title}]({results.tier}.svg)",
+        f"The rules of the verdicts, written before these results were seen:\n\n{RULES}",
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
