@@ -1,4 +1,4 @@
-"""What a tower is given, checked at once."""
+"""What a tower is given, checked before anything is kept of it; each raises `GdtuoError`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def parameters(params: Any) -> list[Any]:
     return found
 
 
-def arguments(
+def options(
     rule: Any,
     per: Any,
     granularities: Sequence[Granularity],

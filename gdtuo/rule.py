@@ -207,8 +207,8 @@ class Rule:
 
     def __repr__(self) -> str:
         fields = (f for f in dataclasses.fields(self) if getattr(self, f.name) != f.default)
-        arguments = ", ".join(f"{f.name}={_literal(self, f.name)}" for f in fields)
-        return f"{type(self).__name__}({arguments})"
+        given = ", ".join(f"{f.name}={_literal(self, f.name)}" for f in fields)
+        return f"{type(self).__name__}({given})"
 
 
 def _literal(rule: Rule, name: str) -> str:

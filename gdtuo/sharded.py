@@ -205,8 +205,9 @@ def shown(p: Tensor, store: Store, level: Level) -> Store:
     return store | {key: spread_like(p, store[key]) for key in own}
 
 
-def show(tower: Any, state_dict: dict[str, Any]) -> None:
-    """Where this rank keeps parts, have DTensors in the state of a tower, like its parameters."""
+def state_dict_hook(tower: Any, state_dict: dict[str, Any]) -> None:
+    """A hook of a tower's `state_dict`: where this rank keeps parts, have DTensors, like their
+    parameters, in it."""
     each = [
         (p, levels[0])
         for group, levels in zip(tower.param_groups, tower._levels, strict=True)

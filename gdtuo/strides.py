@@ -56,7 +56,7 @@ def begin(drafts: Sequence[Draft], ranks: Ranks | None) -> None:
     """Bring the step size of those that have not taken a step yet to where that is in range, as if
     no schedule had a part in it."""
     for made in drafts:
-        _notice(made.learner)
+        _mark_begun(made.learner)
     fresh = [made for made in drafts if _is_fresh(made.learner)]
     totals = []
     for made in fresh:
@@ -73,7 +73,7 @@ def begin(drafts: Sequence[Draft], ranks: Ranks | None) -> None:
             _bring_into_range(made, _relative(total))
 
 
-def _notice(learner: Learner) -> None:
+def _mark_begun(learner: Learner) -> None:
     """Keep that a step has been taken, so that a guard's count is read until then only."""
     store, guard = learner.store, learner.safeguards.guard
     if learner.safeguards.start is not None and not store[BEGUN]:

@@ -101,7 +101,7 @@ class Tower(torch.optim.Optimizer):
     ) -> None:
         sharded.check_whole_model()
         given = checks.parameters(params)
-        checks.arguments(rule, per, self._granularities, safeguards, compile, capturable)
+        checks.options(rule, per, self._granularities, safeguards, compile, capturable)
         self.rule, self.per, self.maximize, self.safeguards = rule, per, maximize, safeguards
         backend = "inductor" if compile is True else compile
         self._compiled = CompiledStep(backend, capturable) if backend else None
@@ -330,7 +330,7 @@ class Tower(torch.optim.Optimizer):
         self._settle()
         if not any(map(sharded.is_spread, self.state)):
             return super().state_dict()
-        handle = self.register_state_dict_post_hook(sharded.show, prepend=True)
+        handle = self.register_state_dict_post_hook(sharded.state_dict_hook, prepend=True)
         try:
             return super().state_dict()
         finally:

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from experiments.studies.cost import COMPILED_OWN
-from experiments.studies.tuning import OWN
+from experiments.studies.tuning import OWN, RIVAL_NAMES
 from experiments.timing.measurement import Measurement
-from experiments.timing.workload import PLAIN
+from experiments.timing.workload import FUSED, PLAIN
 from paper_figures import goals, points
 from paper_figures.claims import (
     MISSING,
@@ -26,13 +26,15 @@ from paper_figures.timings import Timings
 
 # What a whole step may take, in times of torch.optim.Adam's. A perceptron's own work is small.
 AT_MOST = {"mlp": 1.25, "resnet20": 1.10, "lstm": 1.10}
+KINDS = {"eager": OWN, "compiled": COMPILED_OWN}
 
 RULES = f"""\
 - A whole step, forward and backward included, over one with `torch.optim.Adam`, round by round;
   the median over the rounds with its 95 % bootstrap interval. Fewer than {FEWEST_ROUNDS} rounds are
   `not testable`.
 - The default's own step may be eager or compiled, as its user may choose: the goal is `reproduced`
-  if the interval of either is at or below the limit, `partly` if one reaches it."""
+  if the interval of either is at or below the limit, `partly` if one begins there. If neither is,
+  and only one was timed, it is `not yet run`."""
 
 
 def claims(results: Timings) -> list[Claim]:
@@ -56,8 +58,7 @@ def summary(results: Timings) -> str:
 
 def _own(measurement: Measurement) -> dict[str, str]:
     """The default's contenders that were timed, by kind."""
-    kinds = {"eager": OWN, "compiled": COMPILED_OWN}
-    return {kind: name for kind, name in kinds.items() if name in measurement.timings}
+    return {kind: name for kind, name in KINDS.items() if name in measurement.timings}
 
 
 def _judged(results: Timings, device: str, workload: str) -> Claim:
@@ -68,10 +69,11 @@ def _judged(results: Timings, device: str, workload: str) -> Claim:
     )
     source = f"{goals.SOURCE}: at most {limit:.2f}"
     measurement = results.at(device, workload)
-    if measurement is None:
+    own = _own(measurement) if measurement else {}
+    if not measurement or not own:
         return Claim(text, source, "not measured", "0", MISSING)
-    found = {kind: measurement.ratio(name, PLAIN) for kind, name in _own(measurement).items()}
-    verdict = NOT
+    found = {kind: measurement.ratio(name, PLAIN) for kind, name in own.items()}
+    verdict = NOT if len(own) == len(KINDS) else MISSING
     if any(each.low <= limit for each in found.values()):
         verdict = PARTLY
     if any(each.high <= limit for each in found.values()):
@@ -86,14 +88,17 @@ def draw(results: Timings, folder: Path) -> list[Path]:
     """Write the figure and its numbers into `folder`, named after the tier."""
     path = folder / results.tier
     measurements = list(results.measurements.items())
+    timed = {name for _, each in measurements for name in each.timings} - {PLAIN}
+    names = [name for name in (FUSED, *KINDS.values(), *RIVAL_NAMES) if name in timed]
     with figure(path, (max(3 * len(measurements), 5) + 2, 3.6)) as canvas:
         canvas.suptitle(f"{results.study.title}\n{caption(results)}", size=7)
         panels = np.atleast_1d(canvas.subplots(1, len(measurements), sharey=True))
         for axes, ((device, workload), each) in zip(panels, measurements, strict=True):
-            names = [name for name in each.timings if name != PLAIN]
             axes.axvspan(0, AT_MOST[workload], color=PALETTE[2], alpha=0.15, linewidth=0)
             axes.axvline(1, color="black", linewidth=0.6)
             for y, name in enumerate(names):
+                if name not in each.timings:
+                    continue
                 found = each.ratio(name, PLAIN)
                 off = [[found.median - found.low], [found.high - found.median]]
                 axes.errorbar(

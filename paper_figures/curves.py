@@ -15,7 +15,7 @@ Value = Callable[[Record], list[float | None]]
 # Epochs that a final figure is the mean of, as they were read off the paper's curves; of a run
 # that is shorter than twice that, its second half.
 LAST = 10
-ENDS = f"Means of the last {LAST} epochs, or of the second half of a shorter run"
+ENDS = f"Means of the last {LAST} epochs, of a run of fewer than {2 * LAST} of its second half"
 
 
 def curve(name: str) -> Value:
@@ -75,12 +75,8 @@ def final(results: Results, cell: str, name: str) -> Estimate:
     return estimate(finals(results, cell, name).values(), results.planned[cell])
 
 
-def last(values: Sequence[float]) -> Sequence[float]:
-    """The epochs that a final figure is the mean of.
-
-    >>> last([5.0, 4.0, 3.0, 2.0])
-    [3.0, 2.0]
-    """
+def end(values: Sequence[float]) -> Sequence[float]:
+    """The epochs that a final figure is the mean of: `LAST`, or the second half of fewer."""
     return values[-max(min(LAST, len(values) // 2), 1) :]
 
 
@@ -89,7 +85,7 @@ def finals(results: Results, cell: str, name: str) -> dict[int, float]:
     values = {}
     for seed, record in sorted(results.records[cell].items()):
         if record.final:
-            values[seed] = float(np.mean(last(curve(name)(record))))
+            values[seed] = float(np.mean(end(curve(name)(record))))
         elif name == results.study.metric:
             values[seed] = results.study.guess
     return values

@@ -24,8 +24,8 @@ from paper_figures.style import PALETTE, figure
 
 RULES = """\
 - The paper prints no numbers for this figure; its values are read off it. An error agrees if our
-  mean over the last 10 epochs is within 1 point of it: `reproduced` if all three lines do, `partly`
-  if some do.
+  mean over the last 10 epochs, of fewer than 20 over the second half, is within 1 point of it:
+  `reproduced` if all three lines do, `partly` if some do.
 - Learning matches the schedule if the 95 % bootstrap interval of the difference of their errors,
   paired by seed, does not lie above 1 point.
 - The learned step size agrees at an epoch if our mean is within a quarter of the paper's: a decay

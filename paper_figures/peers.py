@@ -89,8 +89,10 @@ def reached(results: Results, training: Training, line: str) -> Estimate:
 
 
 def measured(results: Results, training: Training, folder: Path) -> Measurement | None:
-    """What a step takes, of the task's model; None if that is not the paper's, or not measured."""
-    if results.data != results.study.data or not (found := timings.look(cost.STUDY, folder)):
+    """What a step takes at full precision, of the task's model; None if that is not the paper's, or
+    not measured."""
+    found = timings.look(cost.STUDY, folder, "paper")
+    if results.data != results.study.data or found is None:
         return None
     return found.at("cpu", training.name)
 
@@ -169,7 +171,7 @@ def _overall(results: Results) -> str:
 
 def _table(results: Results, training: Training, costs: Measurement | None) -> str:
     head = ["contender", f"loss ({training.metric})", "above tuned Adam",
-            "steps to tuned Adam's loss", "the time of these, in trainings by Adam", "steps spent",
+            "steps to tuned Adam's loss", "their time, in trainings by Adam", "steps spent",
             "from"]  # fmt: skip
     body = []
     for line in LINES:

@@ -22,8 +22,9 @@ class Contender:
     Attributes:
         height: the levels above the bottom; None: the bottom's rule as `torch.optim` has it, or
             what `text` says.
-        fast: a tower's compiled step, or `torch.optim`'s fused one.
-        text: another optimizer than the workload's (`experiments.optimizers`).
+        fast: a compiled tower by height, or `torch.optim`'s fused optimizer.
+        text: another optimizer than the workload's (`experiments.optimizers`), which says itself
+            whether it is compiled.
     """
 
     height: int | None = None

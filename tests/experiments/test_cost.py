@@ -12,9 +12,10 @@ from experiments.timing import measure as measuring
 from experiments.timing import session as sessions
 from experiments.timing.measurement import load as measurements
 from experiments.timing.session import session
-from experiments.timing.workload import PLAIN, Contender, Trainer, contenders
+from experiments.timing.workload import FUSED, PLAIN, Contender, Trainer, contenders
 from paper_figures import cost, peers
 from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED, estimate
+from paper_figures.figure4f_claims import FEWEST_ROUNDS
 from paper_figures.results import load, nothing
 
 
@@ -68,7 +69,23 @@ def test_the_page(save, tmp_path):
     assert "1.80 [1.80, 1.80] eager, 1.05 [1.05, 1.05] compiled" in cost.summary(results)
 
 
-def test_the_time_of_steps_is_that_of_trainings_by_adam(save, tmp_path):
+def test_a_kind_that_was_not_timed_is_no_failure(save):
+    results = save(80, 5)
+    for each in results.measurements.values():
+        del each.timings[COMPILED_OWN]
+    assert {claim.verdict for claim in cost.claims(results)} == {MISSING}
+    for each in results.measurements.values():
+        del each.timings[OWN]
+    assert {claim.ours for claim in cost.claims(results)} == {"not measured"}
+
+
+def test_the_papers_tier_can_be_judged():
+    tier = STUDY.tier("paper")
+    assert tier.rounds >= FEWEST_ROUNDS
+    assert set(cost.AT_MOST) == set(tier.heights) == set(STUDY.workloads)
+
+
+def test_the_time_of_steps_is_that_of_trainings_by_adam(save):
     costs = save(80, 5).at("cpu", "mlp")
     mlp, half = TASKS[0], estimate([TASKS[0].steps / 2] * 2, 2)
     assert peers.until(OWN, half, mlp, costs) == "0.90, compiled 0.53"
@@ -91,7 +108,7 @@ def test_a_tiny_models_steps_are_not_those_that_were_timed(save, tmp_path):
 def test_nothing_is_compiled_where_that_is_left_out():
     texts = (OWN, COMPILED_OWN)
     names = [each.name for each in contenders((), compiled=False, texts=texts)]
-    assert names == [PLAIN, "torch.optim, fused", OWN]
+    assert names == [PLAIN, FUSED, OWN]
 
 
 def test_the_default_is_what_is_timed():

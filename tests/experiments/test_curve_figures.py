@@ -165,6 +165,14 @@ def test_what_must_be_said_of_the_data_is_in_the_caption(judged, tmp_path):
     assert caption == "Tier paper: CIFAR-10; a copy; 3 seeds."
 
 
+@pytest.mark.parametrize(
+    ("epochs", "counted"), [(1, 1), (2, 1), (5, 2), (15, 7), (20, 10), (200, 10)]
+)
+def test_a_final_figure_is_the_mean_of_the_end(epochs, counted):
+    values = list(range(epochs))
+    assert curves.end(values) == values[epochs - counted :]
+
+
 def test_the_schedule_is_scaled_to_the_length():
     by_tier = {
         tier: next(c.run for c in find("figure2b").select(tier) if c.row == "schedule").schedule

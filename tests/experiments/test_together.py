@@ -11,7 +11,7 @@ from experiments.run import Run, rerun
 from experiments.store import read
 from experiments.sweep import sweep
 from experiments.tasks.mlp import Mlp
-from experiments.train import Together
+from experiments.train import Together, last
 
 # A handful of epochs: float32 rounding has not grown further by then.
 CLOSE = {"rel": 1e-4, "abs": 1e-6}
@@ -57,7 +57,7 @@ def test_a_member_is_as_it_would_be_alone(towers, tmp_path):
         record = records[run.key]
         assert_alike(record, execute(run))
         assert record.provenance["ensemble"] == (2 if run.tower.count("/") == 2 else 4)
-        assert record.final == execution.last(record.curves)
+        assert record.final == last(record.curves)
     assert "ensemble" not in execute(runs[0]).provenance
 
 
