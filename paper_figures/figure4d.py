@@ -10,7 +10,8 @@ from paper_figures.results import Results
 from paper_figures.results import caption as caption
 from paper_figures.tower_sweeps_claims import by_step_size, judge, rules, summarized
 
-RULES = rules(STUDY, "a perplexity of 87, that of a guess among as many characters")
+GUESS = "a perplexity of 87, that of a guess among as many characters"
+RULES = rules(STUDY, GUESS)
 
 _line = partial(by_step_size, step_sizes=STUDY.step_sizes)
 # Test perplexity, read off the paper's Fig. 4d by pixel.

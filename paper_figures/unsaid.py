@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from experiments.studies import figure4d, figure4d_adam
 from experiments.studies.choices import CHOICES
 from paper_figures import choices, points
 from paper_figures.results import Results
@@ -27,6 +28,20 @@ OTHERS = (
 )  # fmt: skip
 
 
+def _above_adam(found: Sequence[Results | Timings]) -> str:
+    """What the rule of the levels above the LSTM's Adam is worth."""
+    by_rule = {"SGD": figure4d.STUDY, "Adam": figure4d_adam.STUDY}
+    parts = []
+    for rule, study in by_rule.items():
+        results = next((each for each in found if each.study is study), None)
+        if not isinstance(results, Results) or results.data != study.data:
+            return "not yet run on War and Peace with both"
+        towers = [record for record in results.all() if "/" in record.run.tower]
+        lost = sum(record.status == "diverged" for record in towers)
+        parts.append(f"of {len(towers)} towers with {rule} {lost} diverge")
+    return "; ".join(parts)
+
+
 def table(found: Sequence[Results | Timings]) -> str:
     """In Markdown, with what the results among `found` say."""
     varied = next((each for each in found if each.study.name == choices.STUDY.name), None)
@@ -36,4 +51,5 @@ def table(found: Sequence[Results | Timings]) -> str:
         effect = choices.matters(varied, key) if known else "not yet run on MNIST"
         rows.append(("Table 1", choice.made, effect))
     rows += [(what, ours, NOT_VARIED) for what, ours in OTHERS]
+    rows.append(("Figure 4: the rule of the levels above Adam", "SGD", _above_adam(found)))
     return points.table(HEAD, rows)

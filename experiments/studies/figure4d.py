@@ -1,5 +1,7 @@
 """Fig. 4d: the character LSTM by the first step size and the height of the tower."""
 
+from functools import partial
+
 from experiments.studies.figure3 import FAST, TINY
 from experiments.studies.presets import scaled
 from experiments.studies.tower_sweeps import decades, sweep
@@ -16,16 +18,14 @@ TIERS = {
 }
 STEP_SIZES = decades(-7, -2)
 
-STUDY = sweep(
-    "figure4d",
-    "Figure 4d: perplexity on War and Peace by first step size, upper levels by the paper's scheme",
+sweep_lstm = partial(
+    sweep,
     task="char_rnn",
     # Fig. 3's optimizer. Of it the step size is learned: the scheme has one number a level, and the
     # betas' coordinates would need another.
     bottom="Adam{learn}({lr})",
     levels=scaled,
     step_sizes=STEP_SIZES,
-    tiers=TIERS,
     # The two ends and the middle show how far seeds differ.
     repeated={STEP_SIZES[0]: 3, STEP_SIZES[3]: 3, STEP_SIZES[-1]: 3},
     data="tolstoy",
@@ -34,4 +34,10 @@ STUDY = sweep(
     guess=87.0,  # the perplexity of a guess among War and Peace's characters
     fails=20.0,
     label="test perplexity",
+)
+
+STUDY = sweep_lstm(
+    "figure4d",
+    "Figure 4d: perplexity on War and Peace by first step size, upper levels by the paper's scheme",
+    tiers=TIERS,
 )

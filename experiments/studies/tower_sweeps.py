@@ -52,15 +52,15 @@ def decades(low: int, high: int) -> tuple[float, ...]:
     return tuple(float(f"1e{exponent}") for exponent in range(low, high + 1))
 
 
-def tower(bottom: str, step_sizes: Sequence[float]) -> str:
-    """The text of a tower of SGD above `bottom` (as that of `sweep`), from the levels' step sizes.
+def tower(bottom: str, step_sizes: Sequence[float], above: str = "SGD({lr})") -> str:
+    """The text of a tower of `above` on `bottom` (as those of `sweep`), from their step sizes.
 
     >>> tower("Adam{learn}({lr})", [0.001, 1e-06])
     'Adam^lr(0.001) / SGD(1e-06)'
     """
-    first, *above = step_sizes
-    texts = [bottom.format(lr=repr(first), learn="^lr" if above else "")]
-    return " / ".join([*texts, *(f"SGD({value!r})" for value in above)])
+    *learned, top = zip([bottom, *[above] * (len(step_sizes) - 1)], step_sizes, strict=True)
+    texts = [rule.format(lr=repr(lr), learn="^lr") for rule, lr in learned]
+    return " / ".join([*texts, top[0].format(lr=repr(top[1]), learn="")])
 
 
 def sweep(
@@ -69,6 +69,7 @@ def sweep(
     *,
     task: str,
     bottom: str,
+    above: str = "SGD({lr})",
     levels: Callable[[float, int], list[float]],
     step_sizes: tuple[float, ...],
     tiers: dict[str, Tier],
@@ -82,6 +83,7 @@ def sweep(
         figure, title, task, step_sizes, tiers, heights: as in `TowerSweep` and `Run`.
         bottom: the optimizer of level 0, with {lr} where the step size goes, and {learn} where, in
             a tower, what is learned of it.
+        above: the same of all levels above it.
         levels: such as those in `experiments.studies.presets`.
         repeated: in a tier of one seed, more seeds for some step sizes.
         about: other attributes of `TowerSweep` and `Study`.
@@ -90,7 +92,7 @@ def sweep(
     def cells(tier: Tier) -> Iterator[Cell]:
         for height in heights:
             for lr in step_sizes:
-                text = tower(bottom, levels(lr, height))
+                text = tower(bottom, levels(lr, height), above)
                 seeds = (repeated or {}).get(lr, 1) if tier.seeds == 1 else tier.seeds
                 for seed in range(seeds):
                     run = Run(task, tier.data, text, seed, tier.epochs, options=tier.options)
