@@ -16,7 +16,8 @@ PARTS = {
     "Section 3.3.1: ResNet-20 on CIFAR-10": ("figure2a", "figure2b"),
     "Section 3.3.2: a character LSTM on War and Peace": ("figure3",),
     "Section 3.4: taller towers": (
-        "figure4a", "figure4b", "figure4c", "figure4d", "figure4d_adam", "figure4e", "figure4f",
+        "figure4a", "figure4b", "figure4c", "figure4c_adam", "figure4d", "figure4d_adam",
+        "figure4e", "figure4f",
     ),
     "The version of 2019": ("sensitivity2019", "heights2019"),
     "Beside the paper: is the learned step size greedy?": ("horizon",),

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from experiments.studies import figure4d, figure4d_adam
+from experiments.studies import figure4c, figure4c_adam, figure4d, figure4d_adam
 from experiments.studies.choices import CHOICES
+from experiments.study import Study
 from paper_figures import choices, points
-from paper_figures.results import Results
+from paper_figures.results import TITLES, Results
 from paper_figures.timings import Timings
 
 HEAD = ("left open", "chosen here", "how much hangs on it")
@@ -28,14 +29,20 @@ OTHERS = (
 )  # fmt: skip
 
 
-def _above_adam(found: Sequence[Results | Timings]) -> str:
-    """What the rule of the levels above the LSTM's Adam is worth."""
-    by_rule = {"SGD": figure4d.STUDY, "Adam": figure4d_adam.STUDY}
+# Studies of towers of SGD, and of the same with Adam at the upper levels.
+ABOVE = {
+    "Figure 4c: the rule of the levels above SGD": (figure4c.STUDY, figure4c_adam.STUDY),
+    "Figure 4d: the rule of the levels above Adam": (figure4d.STUDY, figure4d_adam.STUDY),
+}
+
+
+def _above(found: Sequence[Results | Timings], studies: Sequence[Study]) -> str:
+    """What the rule of the upper levels is worth: how many towers diverge under SGD and Adam."""
     parts = []
-    for rule, study in by_rule.items():
+    for rule, study in zip(("SGD", "Adam"), studies, strict=True):
         results = next((each for each in found if each.study is study), None)
         if not isinstance(results, Results) or results.data != study.data:
-            return "not yet run on War and Peace with both"
+            return f"not yet run on {TITLES[study.data]} with both"
         towers = [record for record in results.all() if "/" in record.run.tower]
         lost = sum(record.status == "diverged" for record in towers)
         parts.append(f"of {len(towers)} towers with {rule} {lost} diverge")
@@ -51,5 +58,5 @@ def table(found: Sequence[Results | Timings]) -> str:
         effect = choices.matters(varied, key) if known else "not yet run on MNIST"
         rows.append(("Table 1", choice.made, effect))
     rows += [(what, ours, NOT_VARIED) for what, ours in OTHERS]
-    rows.append(("Figure 4: the rule of the levels above Adam", "SGD", _above_adam(found)))
+    rows += [(what, "SGD", _above(found, studies)) for what, studies in ABOVE.items()]
     return points.table(HEAD, rows)

@@ -1,5 +1,7 @@
 """Fig. 4c: ResNet-20 on CIFAR-10 by the first step size and the height of the tower."""
 
+from functools import partial
+
 from experiments.studies.figure2a import FAST, TINY
 from experiments.studies.presets import scaled
 from experiments.studies.tower_sweeps import decades, sweep
@@ -15,9 +17,8 @@ TIERS = {
     "paper": Tier("cifar10", 3, "CIFAR-10, 100 epochs, 3 seeds: for a GPU", 100),
 }
 
-STUDY = sweep(
-    "figure4c",
-    "Figure 4c: ResNet-20 on CIFAR-10 by first step size, upper levels by the paper's scheme",
+sweep_resnet = partial(
+    sweep,
     task="resnet20",
     # He et al.'s optimizer. Of it the step size is learned: the scheme has one number a level, and
     # a step that suits an lr of 1e-8 does not suit a momentum of 0.9.
@@ -26,4 +27,9 @@ STUDY = sweep(
     step_sizes=decades(-8, 0),
     tiers=TIERS,
     data="cifar10",
+)
+
+STUDY = sweep_resnet(
+    "figure4c",
+    "Figure 4c: ResNet-20 on CIFAR-10 by first step size, upper levels by the paper's scheme",
 )

@@ -26,6 +26,7 @@ sweep_lstm = partial(
     bottom="Adam{learn}({lr})",
     levels=scaled,
     step_sizes=STEP_SIZES,
+    tiers=TIERS,
     # The two ends and the middle show how far seeds differ.
     repeated={STEP_SIZES[0]: 3, STEP_SIZES[3]: 3, STEP_SIZES[-1]: 3},
     data="tolstoy",
@@ -39,5 +40,4 @@ sweep_lstm = partial(
 STUDY = sweep_lstm(
     "figure4d",
     "Figure 4d: perplexity on War and Peace by first step size, upper levels by the paper's scheme",
-    tiers=TIERS,
 )

@@ -5,12 +5,11 @@ the notation of section 3.3 suggests. There tall towers diverge, which the paper
 of 2,000 steps towers of Adam, from the same step sizes, did not. So it may have been Adam.
 """
 
-from experiments.studies.figure4d import TIERS, sweep_lstm
+from experiments.studies.figure4d import sweep_lstm
 
 STUDY = sweep_lstm(
     "figure4d_adam",
     "Beside the paper: Figure 4d with Adam at every level, upper levels by the paper's scheme",
     # As at the bottom, the step size is learned alone.
     above="Adam{learn}({lr})",
-    tiers=TIERS,
 )
