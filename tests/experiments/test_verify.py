@@ -164,7 +164,7 @@ def test_of_a_long_run_the_beginning_is_compared(executor, tmp_path, capsys, mon
     assert cell.run.epochs == 5
 
     def agrees(**change):
-        path.write_text(json.dumps(record | {"seconds": 50.0} | change) + "\n")
+        path.write_text(json.dumps(record | {"seconds": 30.0} | change) + "\n")
         return verify([STUDY], executor, sample=1, results=tmp_path)
 
     assert agrees()
