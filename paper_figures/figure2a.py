@@ -22,7 +22,7 @@ from paper_figures.claims import (
 )
 from paper_figures.results import Results
 from paper_figures.results import caption as caption
-from paper_figures.style import PALETTE, figure
+from paper_figures.style import PALETTE, figure, heading
 
 RULES = """\
 - The paper prints no numbers for this figure: test errors are means over the last 10 epochs, read
@@ -147,7 +147,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
     """Write the figure and its numbers into `folder`, named after the tier."""
     path = folder / results.tier
     with figure(path, (14, 7)) as canvas:
-        canvas.suptitle(f"{results.study.title}\n{caption(results)}")
+        canvas.suptitle(heading(results.study.title, caption(results)))
         blocks = canvas.subfigures(1, 2)
         for block, (curve, label, paper) in zip(blocks, SHOWN, strict=True):
             panels = block.subplots(3, 3, sharex=True, sharey=True)

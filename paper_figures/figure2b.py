@@ -20,7 +20,7 @@ from paper_figures.claims import (
 )
 from paper_figures.results import Results
 from paper_figures.results import caption as caption
-from paper_figures.style import PALETTE, figure
+from paper_figures.style import PALETTE, figure, heading
 
 RULES = """\
 - The paper prints no numbers for this figure; its values are read off it. An error agrees if our
@@ -113,7 +113,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
     """Write the figure and its numbers into `folder`, named after the tier."""
     path = folder / results.tier
     with figure(path, (12, 4)) as canvas:
-        canvas.suptitle(f"{results.study.title}\n{caption(results)}")
+        canvas.suptitle(heading(results.study.title, caption(results)))
         panels = canvas.subplots(1, 3)
         for axes, (name, label) in zip(panels, SHOWN, strict=True):
             for line in LINES:

@@ -26,7 +26,7 @@ from paper_figures.claims import (
     findings,
     lines,
 )
-from paper_figures.results import TITLES, Results
+from paper_figures.results import TITLES, Results, extent
 from paper_figures.style import PALETTE
 
 SOURCE = "the default's goals"
@@ -68,14 +68,7 @@ def caption(results: Results) -> str:
     shown = ", ".join(TITLES.get(name, name) for name in data)
     others = "" if results.data == results.study.data else ", which the goals are not about"
     notes = {record.provenance.get("data_note") for record in results.all()} - {None}
-    counts = sorted(set(results.planned.values()))
-    seeds = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
-    done, planned = len(results.all()), sum(results.planned.values())
-    gaps = f", {done} of {planned} runs" if done < planned else ""
-    return (
-        f"Tier {results.tier}: {'; '.join([shown + others, *sorted(notes)])}; "
-        f"{seeds} seed{'' if seeds == '1' else 's'}{gaps}."
-    )
+    return f"Tier {results.tier}: {'; '.join([shown + others, *sorted(notes)])}; {extent(results)}."
 
 
 def losses(results: Results, training: Training, cell: str | None) -> Losses:

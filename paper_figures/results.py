@@ -67,9 +67,10 @@ def caption(results: Results) -> str:
 def extent(results: Results) -> str:
     """How many seeds, and how many of the runs where some are missing."""
     done, planned = sum(map(len, results.records.values())), sum(results.planned.values())
-    seeds = results.study.tier(results.tier).seeds
+    counts = (min(results.planned.values()), max(results.planned.values()))
+    seeds = " to ".join(str(count) for count in dict.fromkeys(counts))
     gaps = f", {done} of {planned} runs" if done < planned else ""
-    return f"{seeds} seed{'s' if seeds > 1 else ''}{gaps}"
+    return f"{seeds} seed{'' if seeds == '1' else 's'}{gaps}"
 
 
 def nothing(study: Exhibit) -> Results | Timings:

@@ -1,5 +1,6 @@
 """One look for all figures, and files whose bytes depend on the records alone."""
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,3 +30,8 @@ def figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
         path.parent.mkdir(parents=True, exist_ok=True)
         canvas.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
         canvas.savefig(path.with_suffix(".png"), metadata={"Software": None})
+
+
+def heading(title: str, caption: str) -> str:
+    """Of a figure nine inches wide: no line is longer than that."""
+    return "\n".join([title, *textwrap.wrap(caption, 90)])

@@ -11,10 +11,11 @@ from paper_figures import points
 from paper_figures.claims import estimate, findings
 from paper_figures.points import table as rows
 from paper_figures.results import Results, caption
-from paper_figures.style import PALETTE, figure
+from paper_figures.style import PALETTE, figure, heading
 from paper_figures.tower_sweeps_claims import (
     Line,
     Lines,
+    are_guesses,
     diverged,
     judge,
     mean_width,
@@ -33,7 +34,7 @@ def draw(results: Results, folder: Path, paper: Lines, rules: str) -> list[Path]
     """Write the figure and its numbers into `folder`, named after the tier; returns the figure."""
     path = folder / results.tier
     with figure(path, (9, 4.4)) as canvas:
-        canvas.suptitle(f"{results.study.title}\n{caption(results)}")
+        canvas.suptitle(heading(results.study.title, caption(results)))
         left, right = canvas.subplots(1, 2, width_ratios=(3, 1))
         for height in results.study.heights:
             _draw_line(left, results, height, paper[height])
@@ -81,7 +82,11 @@ def _at(results: Results, lr: float, paper: Lines) -> list[str]:
 
 def _summary(results: Results, paper: Lines) -> list[list[str]]:
     of = results.fewest
-    ours = [estimate(widths(results, h).values(), of).text(1) for h in results.study.heights]
+    ours = [
+        estimate(widths(results, h).values(), of).text(1)
+        + (", all no better than a guess" if are_guesses(results, h) else "")
+        for h in results.study.heights
+    ]
     printed = [paper_width(results, paper[h]) for h in results.study.heights]
     means = [
         {lr: point(results, h, lr).mean for lr in results.study.step_sizes}
@@ -146,6 +151,11 @@ def _draw_widths(axes: Axes, results: Results, paper: Lines) -> None:
         ours = estimate(found, of)
         axes.plot([height] * len(found), found, marker, color=color, alpha=0.35, markersize=4)
         axes.plot([height - 0.2, height + 0.2], [ours.mean] * 2, color=color, linewidth=2)
+        if are_guesses(results, height):
+            axes.annotate(
+                "as a guess", (height, ours.mean), xytext=(0, 4), textcoords="offset points",
+                ha="center", fontsize="x-small", color=color,
+            )  # fmt: skip
         if len(paper[height]) == len(results.study.step_sizes):
             axes.plot(
                 height + 0.3, width(paper[height]), marker, color=color, markersize=7,

@@ -151,6 +151,13 @@ def widths(results: Results, height: int) -> dict[int, float]:
     return {seed: width(line) for seed, line in _whole_lines(results, height).items()}
 
 
+def are_guesses(results: Results, height: int) -> bool:
+    """Whether even the least errors are no better than those of a guess, so that a width at this
+    height is one of failures."""
+    found = _whole_lines(results, height).values()
+    return bool(found) and all(min(line.values()) >= results.study.guess for line in found)
+
+
 def paper_width(results: Results, line: Line) -> str:
     """The paper's, where its line can be read whole."""
     return str(width(line)) if len(line) == len(results.study.step_sizes) else "-"
@@ -249,7 +256,14 @@ def _wider(results: Results, paper: Lines) -> Claim:
     found = {h: widths(results, h) for h in results.study.heights}
     gains = [paired(found[h], found[h - 1], of) for h in results.study.heights[1:]]
     printed = [int(w) for w in (paper_width(results, line) for line in paper.values()) if w != "-"]
-    grows = all(a < b for a, b in pairwise(printed))
+    finding = []
+    if not all(a < b for a, b in pairwise(printed)):
+        finding.append("The widths of the paper's own lines, read off, do not grow either.")
+    finding += [
+        f"At height {h} even the least error is that of a guess: its width is one of failures."
+        for h in results.study.heights
+        if are_guesses(results, h)
+    ]
     return Claim(
         "Taller towers are less sensitive: the set of first step sizes that end within 10 % of the "
         "best is wider, the taller the tower",
@@ -263,7 +277,7 @@ def _wider(results: Results, paper: Lines) -> Claim:
         ),
         least(gains),
         share_of(gains, [gain.low > 0 for gain in gains]),
-        "" if grows else "The widths of the paper's own lines, read off, do not grow either.",
+        " ".join(finding),
     )
 
 

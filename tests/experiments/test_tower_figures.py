@@ -123,3 +123,17 @@ def test_a_study_without_records_is_said_to_be_not_yet_run(
     monkeypatch.setattr("sys.argv", ["paper_figures", "figure4a", "--results", str(tmp_path)])
     assert command.main() == 1
     assert "figure4a has no records" in capsys.readouterr().err
+
+
+def test_a_width_of_failures_is_said_to_be_one(made, save):
+    """Where all of a height's runs are as a guess, they are within 10 % of the best of them."""
+    records = [
+        dataclasses.replace(record, final={"test_error": 90.0})
+        if record.run.tower.count("/") == 3 else record
+        for record in made("figure4a")
+    ]  # fmt: skip
+    results = save("figure4a", records)
+    (finding,) = (claim.finding for claim in judged(results) if "less sensitive" in claim.text)
+    assert "At height 3 even the least error is that of a guess" in finding
+    assert finding.count("guess") == 1
+    assert table(results, figure4a.PAPER, "").count("all no better than a guess") == 1
