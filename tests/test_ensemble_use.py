@@ -232,7 +232,10 @@ SGD = gdtuo.SGD(0.1, optimizer=gdtuo.SGD(0.01))
             lambda: Ensemble(models(), SGD).tower.add_param_group({"params": [torch.ones(3)]}),
             "has one group",
         ),
-        (lambda: Tower(mlp(0).parameters(), SGD, per="member"), "per='member'. Expected 'tower'"),
+        (
+            lambda: Tower(mlp(0).parameters(), SGD, per="member"),
+            "per='member'. Expected one of 'tower'",
+        ),
     ],
 )
 def test_errors(make, message):
