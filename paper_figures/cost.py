@@ -13,14 +13,12 @@ from paper_figures.claims import (
     MISSING,
     NOT,
     NOT_TESTABLE,
-    PARTLY,
-    REPRODUCED,
     Claim,
     findings,
     lines,
 )
 from paper_figures.figure4f import caption as caption
-from paper_figures.figure4f_claims import FEWEST_ROUNDS
+from paper_figures.figure4f_claims import FEWEST_ROUNDS, graded
 from paper_figures.style import PALETTE, figure
 from paper_figures.timings import Timings
 
@@ -73,14 +71,13 @@ def _judged(results: Timings, device: str, workload: str) -> Claim:
     if not measurement or not own:
         return Claim(text, source, "not measured", "0", MISSING)
     found = {kind: measurement.ratio(name, PLAIN) for kind, name in own.items()}
-    verdict = NOT if len(own) == len(KINDS) else MISSING
-    if any(each.low <= limit for each in found.values()):
-        verdict = PARTLY
-    if any(each.high <= limit for each in found.values()):
-        verdict = REPRODUCED
+    ratios = found.values()
+    verdict = graded(any(x.high <= limit for x in ratios), any(x.low <= limit for x in ratios))
+    if verdict == NOT and len(own) < len(KINDS):
+        verdict = MISSING
     if measurement.rounds < FEWEST_ROUNDS:
         verdict = NOT_TESTABLE
-    ours = lines(f"{kind}: {each.text()}" for kind, each in found.items())
+    ours = lines(f"{kind}: {ratio.text()}" for kind, ratio in found.items())
     return Claim(text, source, ours, str(measurement.rounds), verdict)
 
 

@@ -143,7 +143,8 @@ def _together(verdicts: list[str]) -> str:
     return verdicts[0] if len(set(verdicts)) == 1 else PARTLY
 
 
-def _graded(reproduced: bool, partly: bool) -> str:
+def graded(reproduced: bool, partly: bool) -> str:
+    """The best verdict of those that hold."""
     return REPRODUCED if reproduced else PARTLY if partly else NOT
 
 
@@ -156,7 +157,7 @@ def _linear(measurement: Measurement, heights: Sequence[int], compiled: bool) ->
     # The line's own slope says what nine heights have to say.
     listed = ", ".join(each.text(1) for each in over[1:]) + " %, " if len(over) < 5 else ""
     found = f"{listed}at most {off:.1f} % off a line that explains {share:.1f} %"
-    return found, _graded(off <= 2 or share >= 99, off <= 5 or share >= 95)
+    return found, graded(off <= 2 or share >= 99, off <= 5 or share >= 95)
 
 
 def _cheap(measurement: Measurement, heights: Sequence[int], compiled: bool) -> Judged:
@@ -167,7 +168,7 @@ def _cheap(measurement: Measurement, heights: Sequence[int], compiled: bool) -> 
 
 def cost(slope: Interval) -> str:
     """The verdict on the slope of run time, in percent of height 0 a level."""
-    return _graded(slope.high <= 2, slope.low <= 2 or slope.high <= 4)
+    return graded(slope.high <= 2, slope.low <= 2 or slope.high <= 4)
 
 
 def _memory(measurement: Measurement, heights: Sequence[int], compiled: bool) -> Judged:
@@ -175,7 +176,7 @@ def _memory(measurement: Measurement, heights: Sequence[int], compiled: bool) ->
     top = measurement.timings[tower(heights[-1], compiled)]
     return (
         f"{more:+.1f} % at height {heights[-1]} ({top.peak:.0f} MiB)",
-        _graded(more <= 5, more <= 10),
+        graded(more <= 5, more <= 10),
     )
 
 

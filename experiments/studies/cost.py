@@ -36,7 +36,7 @@ TIERS = {
         rounds=20,
         block_seconds=0.2,
         processes=0,
-        about="three models: about eight minutes on 2 cores",
+        about="three models: about five minutes",
         texts=(OWN, COMPILED_OWN, *RIVAL_NAMES),
     ),
 }
