@@ -154,6 +154,9 @@ def main() -> None:
         train(options, device)
     finally:
         dist.destroy_process_group()
+    # One of gloo's threads may let go of the last tensor while the interpreter is being taken down,
+    # where torch 2.13 aborts. All is written, so the process ends at once.
+    os._exit(0)
 
 
 if __name__ == "__main__":

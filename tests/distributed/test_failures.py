@@ -73,7 +73,7 @@ def dying(rank, folder, connection):
                 spread.train(tower, range(step, step + 1))
             except RuntimeError as error:
                 connection.send((step, str(error)))
-                os._exit(0)  # torch 2.13 may abort where it tears down what a dead rank was part of
+                os._exit(0)  # torch 2.13 may abort as it is taken down: see the example
 
 
 def resuming(folder):
