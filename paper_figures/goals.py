@@ -148,11 +148,13 @@ def verdict(parts: Sequence[bool | None]) -> str:
     return PARTLY if 2 * sum(known) >= len(known) else NOT
 
 
-def tally(parts: Sequence[bool | None], what: str) -> str:
-    """How many parts hold, of those that are known, of all."""
+def tally(parts: Sequence[bool | None], what: str = "") -> str:
+    """How many parts hold, of those that are known; without a name, in a table, "-" if none is."""
     known = [part for part in parts if part is not None]
+    if not known:
+        return f"no {what} yet, as none has runs" if what else "-"
     gaps = f" ({len(known)} of {len(parts)} have runs)" if len(known) < len(parts) else ""
-    return f"{sum(known)} of {len(known)} {what}{gaps}"
+    return f"{sum(known)} of {len(known)} {what}".rstrip() + gaps
 
 
 def fewest(estimates: Iterable[Estimate]) -> str:

@@ -191,7 +191,7 @@ def _table(results: Results, training: Training) -> str:
     for contender in contenders(training):
         wide = width(results, training, contender)
         row = [contender, "-" if wide is None else str(wide)]
-        row.append(goals.tally(good(results, training, contender), ""))
+        row.append(goals.tally(good(results, training, contender)))
         row += [goals.both(results, training, name(training, contender, x)) for x in every]
         body.append(row)
     best = fixed(results, training)

@@ -11,8 +11,14 @@ from paper_figures.claims import MISSING
 from paper_figures.claims_page import judge
 from paper_figures.results import load
 
+#: A minute each, of code that another study here runs too.
+SLOW = ("sensitivity2019", "figure4c_adam")
 
-@pytest.mark.parametrize("name", STUDIES)
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in STUDIES],
+)
 def test_from_nothing_to_a_figure_and_verdicts(name, tmp_path, executor, monkeypatch):
     monkeypatch.delenv("GDTUO_DATA", raising=False)
     study = STUDIES[name]

@@ -8,7 +8,7 @@ from experiments import ExperimentError, data, store
 from experiments.provenance import environment
 from experiments.studies import find
 from experiments.sweep import sweep
-from experiments.verify import _choose, beginning, cut, difference, tolerated, verify
+from experiments.verify import SECONDS, _choose, beginning, cut, difference, tolerated, verify
 
 STUDY = find("table1")
 
@@ -164,7 +164,7 @@ def test_of_a_long_run_the_beginning_is_compared(executor, tmp_path, capsys, mon
     assert cell.run.epochs == 5
 
     def agrees(**change):
-        path.write_text(json.dumps(record | {"seconds": 30.0} | change) + "\n")
+        path.write_text(json.dumps(record | {"seconds": 2.5 * SECONDS} | change) + "\n")
         return verify([STUDY], executor, sample=1, results=tmp_path)
 
     assert agrees()
