@@ -195,8 +195,11 @@ class Cell:
         return result
 
     def flat(self, whole: Tensor) -> Tensor:
-        """A joined tensor, or one that is ``in_place``, without dimensions that mean nothing."""
-        return whole.view(*self._rows, -1) if self.in_place and whole.dim() else whole
+        """A joined tensor, or one that is ``in_place``, without dimensions that mean nothing.
+
+        What is written into is contiguous, and no copy then; a gradient may be strided otherwise.
+        """
+        return whole.reshape(*self._rows, -1) if self.in_place and whole.dim() else whole
 
     def joined_tensors(self) -> Tensor:
         """A copy of the tensors themselves."""
@@ -230,6 +233,8 @@ class Cell:
             offset = 0
             for part in parts:
                 if part._base is not whole or part.storage_offset() != offset:
+                    break
+                if not _in_order(part, whole.stride()):
                     break
                 offset += part.numel() // rows.numel()
             else:
@@ -270,6 +275,18 @@ class Cell:
             pieces = self.split(whole)
         for store, piece in zip(self.stores, pieces, strict=True):
             store[self.prefix + key] = piece
+
+
+def _in_order(part: Tensor, strides: Sequence[int]) -> bool:
+    """Whether a piece of a tensor of so many ``strides``, of which the last dimension was cut, has
+    its elements in the order of a flat one."""
+    outer, expected = len(strides) - 1, strides[-1]
+    dimensions = list(zip(part.shape, part.stride(), strict=True))
+    for size, stride in reversed(dimensions[outer:]):
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return all(s == t for (_, s), t in zip(dimensions, strides[:-1], strict=False))
 
 
 def is_contiguous(tensor: Tensor, store: Store) -> bool:

@@ -25,7 +25,7 @@ from gdtuo.cell import PIECE, Cell, Store
 from gdtuo.core import Level
 from gdtuo.errors import GdtuoError
 from gdtuo.groups import Group
-from gdtuo.learner import Learner
+from gdtuo.learner import BEGUN, Learner
 from gdtuo.passes import options
 from gdtuo.ranks import Ranks
 from gdtuo.safeguards import Safeguards
@@ -262,7 +262,7 @@ class CompiledStep:
 
 
 def _is_ordinary(learner: Learner, gathered: Gathered) -> bool:
-    """Whether everything has a kept update and learns."""
+    """Whether everything has a kept update, has begun and learns."""
     works, absent = gathered
     if not works:  # a group without any gradient
         return not absent
@@ -272,6 +272,7 @@ def _is_ordinary(learner: Learner, gathered: Gathered) -> bool:
         and all(work.cell.is_kept or not work.cell.level.learned for work in works)
         # The first pull-back is eager, which refuses an update that has no derivative.
         and all(work.cell.steps > 1 for work in works)
+        and (learner.safeguards.start is None or store[BEGUN])
         and not any(store[f"level{i}.frozen"] for i in learning)
         and all(learner.is_learning(i) for i in learning if learner.levels[i].learned)
         and all(cell.is_kept for cell in learner.cells() if cell.level.learned)

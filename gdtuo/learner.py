@@ -24,7 +24,8 @@ Parts = dict[Any, tuple[int | slice, torch.Size | None]]
 # what makes a new one of an old one. 2: where `Level.lags` is False, no gradient is kept.
 FORMAT = 2
 
-BEGUN = "level0.begun"  #: in a store: 1 once a step was taken, where the first is to be in range
+BEGUN = "level0.begun"  #: in a store: 1 once all have moved, where the first step is to be in range
+MOVED = "level0.moved"  #: until then: which copies have
 EXCESS = "level0.excess"  #: the logarithm of the last stride over its limit
 
 
@@ -251,7 +252,7 @@ class Learner:
                 for key, value in each.items()
                 if key.startswith("level")
                 and not key.endswith(("skipped", "is_valid"))
-                and key != EXCESS
+                and key not in (EXCESS, MOVED)
                 if isinstance(value, Tensor)
             }
             for each in (saved, self.store)

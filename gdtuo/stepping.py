@@ -125,6 +125,7 @@ class Draft:
     fine: Tensor | None = None  #: whether all gradients were finite, where a guard asks
     ok: Tensor | None = None  #: whether it was committed, where a guard asks
     total: Tensor | None = None  #: `gdtuo.strides.sums`, where a stride has a limit
+    moves: Tensor | None = None  #: which copies have moved then, where the first step is in range
     hyper_steps: list[HyperStep] = dataclasses.field(default_factory=list)
     #: with the state before the update; None: it is made once more, for it is large
     updates: list[tuple[Work, State | None]] = dataclasses.field(default_factory=list)

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from gdtuo.cell import Cell
-from gdtuo.learner import BEGUN, EXCESS, Learner
+from gdtuo.learner import BEGUN, EXCESS, MOVED, Learner
 from gdtuo.ranks import Ranks
 
 if TYPE_CHECKING:
     from gdtuo.stepping import Draft
 
 SMALLEST = 0.01  #: the norm of parameters is taken as at least this a root of an element
+PATIENCE = 100  #: steps in which what has not moved yet is waited for
 
 
 def sums(learner: Learner) -> Tensor:
@@ -46,15 +47,19 @@ def add(total: Tensor, cell: Cell, step: Tensor) -> None:
 
 
 def _relative(total: Tensor) -> Tensor:
-    """The norm of the step over that of the parameters."""
+    """The norm of the step over that of the parameters; 0 where there are none."""
     step, parameters, number = total.sqrt()
-    relative: Tensor = step / torch.maximum(parameters, SMALLEST * number)
+    least = torch.where(number > 0, SMALLEST * number, 1.0)
+    relative: Tensor = step / torch.maximum(parameters, least)
     return relative
 
 
 def begin(drafts: Sequence[Draft], ranks: Ranks | None) -> None:
-    """Bring the step size of those that have not taken a step yet to where that is in range, as if
-    no schedule had a part in it."""
+    """Bring the step size of what has not moved yet to where its step is in range, as if no
+    schedule had a part in it.
+
+    A step of length 0 says nothing of that: behind a layer that starts at 0 all gradients do.
+    """
     for made in drafts:
         _mark_begun(made.learner)
     fresh = [made for made in drafts if _is_fresh(made.learner)]
@@ -74,15 +79,23 @@ def begin(drafts: Sequence[Draft], ranks: Ranks | None) -> None:
 
 
 def _mark_begun(learner: Learner) -> None:
-    """Keep that a step has been taken, so that a guard's count is read until then only."""
-    store, guard = learner.store, learner.safeguards.guard
-    if learner.safeguards.start is not None and not store[BEGUN]:
-        # A guard may have skipped all steps that there were.
-        store[BEGUN] = int(store["steps"] > (int(store["guard.skipped"]) if guard else 0))
+    """Keep that all have moved, so that the device is asked until then only."""
+    store = learner.store
+    if learner.safeguards.start is None or store[BEGUN] or not store["steps"]:
+        return
+    # Nothing is kept of what was frozen in its first step: it has begun where it was.
+    if MOVED not in store or store["steps"] >= PATIENCE or _have_all(store[MOVED]):
+        store[BEGUN] = 1
+        store.pop(MOVED, None)
+
+
+def _have_all(moved: Tensor) -> bool:
+    """Read from the device, as a rule once: in the second step."""
+    return bool(moved.all())
 
 
 def _is_fresh(learner: Learner) -> bool:
-    """Whether the first step is still to come, of one that is to begin in range."""
+    """Whether the first step is still to come, of some that are to begin in range."""
     asked = learner.safeguards.start is not None
     return asked and not learner.store[BEGUN] and learner.is_free(0)
 
@@ -93,8 +106,10 @@ def _bring_into_range(made: Draft, relative: Tensor) -> None:
     low, high = learner.safeguards.start
     before = first.learned if first else learner.coordinates(0)[0]
     moves = (relative > 0) & relative.isfinite()
+    moved = learner.store.setdefault(MOVED, torch.zeros_like(moves))
+    made.moves = moved | moves
     within = torch.minimum(torch.maximum(before, (low / relative).log()), (high / relative).log())
-    after = learner.levels[0].bounded(torch.where(moves, within, before))
+    after = learner.levels[0].bounded(torch.where(moves & ~moved, within, before))
     if first:
         first.learned = after
     else:
@@ -102,12 +117,18 @@ def _bring_into_range(made: Draft, relative: Tensor) -> None:
 
 
 def note(drafts: Sequence[Draft], ranks: Ranks | None) -> None:
-    """Keep, for the next step, by how much this one was too long."""
+    """Keep, for the next step, what has moved, and by how much this one was too long."""
+    for made in drafts:
+        if made.moves is not None:
+            store = made.learner.store
+            store[MOVED] = made.moves if made.ok is None else store[MOVED] | (made.moves & made.ok)
     known = [(made, made.total) for made in drafts if made.total is not None]
     totals = [total for _, total in known]
     for (made, _), total in zip(known, ranks.sums(totals) if ranks else totals, strict=True):
         store, longest = made.learner.store, made.learner.safeguards.stride
         assert longest is not None
+        if not made.updates:  # the next step that there is follows the last that there was
+            continue
         excess = (_relative(total) / longest).log().clamp_min(0.0)
         if made.ok is not None:
             excess = torch.where(made.ok, excess, store[EXCESS])

@@ -15,7 +15,7 @@ import gdtuo
 from gdtuo import Safeguards
 from gdtuo.tuning_free import RULE
 from tests import ensembles
-from tests.problem import halves, loss_at, make_model, parameters_of, train
+from tests.problem import halves, loss_at, make_model, parameters_of, same, train
 from tests.rules_table import homogeneous
 from tests.test_contract import CASES, read, through_a_file
 
@@ -304,3 +304,27 @@ def test_no_more_than_the_largest_few_are_by_themselves(monkeypatch):
     tower = check(ADAM, groups_of=lambda model: model.parameters())
     cells = [work.cell for work in tower._compiled._bound.works]
     assert [(cell.in_place, len(cell.tensors)) for cell in cells] == [(True, 1), (False, 3)]
+
+
+@pytest.mark.parametrize("along", [False, True], ids=["", "along"])
+@pytest.mark.parametrize("compile", [False, "eager"])
+def test_gradients_strided_otherwise_than_their_parameters(compile, along):
+    """Transposed, and views that fill a buffer, as those of DDP's buckets may: nothing changes."""
+    shapes = [(6, 5), (2, 3), (4,)]  # the first is read where it is, the others are joined
+
+    def run(views):
+        torch.manual_seed(0)
+        tensors = [nn.Parameter(torch.randn(shape).double()) for shape in shapes]
+        rule = gdtuo.SGD(0.1, momentum=0.5, optimizer=gdtuo.SGD(1e-2))
+        tower = gdtuo.Tower(tensors, rule, compile=compile)
+        for _ in range(5):
+            flat = torch.randn(10).double()
+            gradients = [torch.randn(5, 6).double().t(), flat[:6].view(3, 2).t(), flat[6:]]
+            if not views:
+                gradients = [g.clone(memory_format=torch.contiguous_format) for g in gradients]
+            for p, g in zip(tensors, gradients, strict=True):
+                p.grad = g
+            tower.step(cotangents=gradients if along else None)
+        return [*parameters_of(nn.ParameterList(tensors)), torch.tensor(read(tower))]
+
+    assert same(run(True), run(False))

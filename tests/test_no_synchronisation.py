@@ -45,9 +45,13 @@ def test_under_a_schedule_and_with_step_sizes_by_name(row):
     run(stacked(row.pronounced, stacked(by_name, gdtuo.Adam())), schedule=True)
 
 
-def test_the_default():
+def test_the_default(monkeypatch):
+    """But for one flag, in the second step: whether all have moved in the first."""
+    read = []
+    monkeypatch.setattr(gdtuo.strides, "_have_all", lambda moved: read.append(moved) or True)
     tower = run(1e-3, schedule=True, make=gdtuo.default)
     assert tower.param_groups[0]["level0.begun"] == 1
+    assert len(read) == 1
 
 
 def test_reading_does_ask():

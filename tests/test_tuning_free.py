@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 
@@ -198,6 +199,60 @@ def test_a_first_step_that_is_skipped_is_not_the_first():
     assert tower.skipped_steps == 1
     assert one_step(model, tower, 1) == pytest.approx(1e-3, rel=1e-9)
     assert lr_of(tower) != pytest.approx(0.05)
+
+
+def two_tensors(per, **options):
+    """A default tower of two tensors that go by a step size each, and a step of some of them."""
+    tensors = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
+    groups = [{"params": [p]} for p in tensors] if per == "group" else tensors
+    tower = gdtuo.default(groups, per=per, **options)
+
+    def step(*scales):
+        tower.zero_grad()
+        for p, scale in zip(tensors, scales, strict=True):
+            if scale is not None:
+                p.grad = scale * p.detach()
+        tower.step()
+
+    return tensors, tower, step
+
+
+@pytest.mark.parametrize("per", ["group", "tensor"])
+@pytest.mark.parametrize("guard", [0, 5])
+def test_parameters_without_a_gradient_in_some_steps(per, guard):
+    safe = Safeguards(start=START, stride=0.02, guard=guard)
+    tensors, tower, step = two_tensors(per, lr=1e4, safeguards=safe)
+    for scales in ((1, None), (1, 1), (1, None), (None, 1), *[(1, None)] * 12, (1, 1), (1, 1)):
+        before = [p.detach().clone() for p in tensors]
+        step(*scales)
+        assert tower.skipped_steps == 0
+        for p, b, scale in zip(tensors, before, scales, strict=True):
+            assert p.isfinite().all()
+            assert torch.equal(p, b) == (scale is None)
+            assert (p - b).norm() < 0.05 * b.norm()
+
+
+@pytest.mark.parametrize("per", ["group", "tensor"])
+def test_a_first_step_of_length_0_is_not_the_first(per):
+    tensors, tower, step = two_tensors(per, lr=1e4)
+    step(0, 1)  # as of what is behind a layer that starts at 0
+    assert torch.equal(tensors[0], torch.ones(3))
+    state = copy.deepcopy(tower.state_dict())
+    tower.load_state_dict(state)
+    for _ in range(3):
+        before = [p.detach().clone() for p in tensors]
+        step(1, 1)
+        for p, b in zip(tensors, before, strict=True):
+            assert 0 < (p - b).norm() < 0.05 * b.norm()
+
+
+def test_what_never_moves_is_waited_for_a_while_and_compiled_then(monkeypatch):
+    monkeypatch.setattr(gdtuo.strides, "PATIENCE", 6)
+    tensors, tower, step = two_tensors("tensor", compile="eager")
+    for i in range(9):
+        step(1, 0)
+        assert (tower._compiled._bound is not None) == (i > 6)
+    assert torch.equal(tensors[1], torch.ones(3))
 
 
 @pytest.mark.parametrize("delay", [0, 3])
