@@ -37,11 +37,20 @@ def _keep(rule: Rule, name: str, value: Any) -> None:
     object.__setattr__(rule, name, value)  # a rule is frozen, save here
 
 
+def _by_name(owner: str, what: str, given: Any, example: str) -> dict[str, Any]:
+    """What was given by the names of hyperparameters, or is kept so already."""
+    pairs = given.items() if isinstance(given, Mapping) else () if given is None else given
+    pairs = [pairs] if isinstance(pairs, (str, int, float)) else pairs
+    if not all(isinstance(x, tuple) and len(x) == 2 and isinstance(x[0], str) for x in pairs):
+        raise GdtuoError(f"{owner}: {what}={given!r}. Give it by name: {what}={example}.")
+    return dict(pairs)
+
+
 def _settle_coordinates(rule: Rule, owner: str) -> None:
-    given = dict(rule.coordinates or ())
+    given = _by_name(owner, "coordinates", rule.coordinates, "{'lr': 'log'}")
     _expect_known(owner, "coordinates", given, rule.hyperparameters)
     for name, coordinates in given.items():
-        if coordinates not in COORDINATES:
+        if not isinstance(coordinates, str) or coordinates not in COORDINATES:
             raise GdtuoError(
                 f"{owner}: coordinates={{{name!r}: {coordinates!r}}}. Expected one of "
                 f"{', '.join(COORDINATES)}, as a text."
@@ -53,7 +62,7 @@ def _settle_values(rule: Rule, owner: str) -> None:
     for name, spec in rule.specs.items():
         value = getattr(rule, name)
         if name == "lr" and isinstance(value, (Mapping, tuple)):
-            entries = value.items() if isinstance(value, Mapping) else value
+            entries = _by_name(owner, "lr", value, "{'lr': 1e-5}, or one number").items()
             value = tuple(sorted((k, checked(owner, f"lr[{k!r}]", spec, v)) for k, v in entries))
             if not value:
                 raise GdtuoError(f"{owner}: lr={{}} gives no step size. Use learn=() beneath it.")
@@ -71,11 +80,12 @@ def _settle_values(rule: Rule, owner: str) -> None:
 
 
 def _settle_bounds(rule: Rule, owner: str) -> None:
-    given = dict(rule.bounds or ())
+    given = _by_name(owner, "bounds", rule.bounds, "{'lr': (1e-6, 0.1)}")
     _expect_known(owner, "bounds", given, rule.hyperparameters)
     for name, pair in given.items():
         domain = rule.coordinates_of(name).domain
-        low, high = pair if isinstance(pair, (tuple, list)) and len(pair) == 2 else (1, 0)
+        is_pair = isinstance(pair, (tuple, list)) and len(pair) == 2
+        low, high = pair if is_pair and all(isinstance(x, (int, float)) for x in pair) else (1, 0)
         if not (domain.contains(low) and domain.contains(high) and low < high):
             raise GdtuoError(
                 f"{owner}: bounds={{{name!r}: {pair!r}}}. Expected (lowest, highest), each "
@@ -95,6 +105,8 @@ def _settle_learn(rule: Rule, owner: str) -> None:
     if rule.learn is not None:
         if isinstance(rule.learn, str):
             raise GdtuoError(f"{owner}: learn={rule.learn!r} is a text. Give ({rule.learn!r},).")
+        if not isinstance(rule.learn, Iterable):
+            raise GdtuoError(f"{owner}: learn={rule.learn!r}. Give names, such as ('lr',).")
         learn = tuple(rule.learn)
         if rule.optimizer is None:
             raise GdtuoError(

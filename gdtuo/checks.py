@@ -24,10 +24,21 @@ def parameters(params: Any) -> list[Any]:
             f"Tower: the first argument is a {type(params).__name__}. Give parameters: "
             "gdtuo.Tower(model.parameters(), rule)."
         )
+    if not isinstance(params, Iterable):
+        raise GdtuoError(f"Tower: params={params!r}. Give model.parameters(), or groups of them.")
     given: Iterable[Any] = [params] if isinstance(params, Tensor) else params
     if not (found := list(given)):
         raise GdtuoError("Tower: no parameters. Give model.parameters(), or groups of them.")
     return found
+
+
+def is_group(group: Any) -> None:
+    """That it is a parameter group."""
+    if not isinstance(group, dict) or "params" not in group:
+        raise GdtuoError(
+            f"Tower: a parameter group is {group!r}. Expected a dictionary with 'params', such as "
+            "{'params': model.parameters()}."
+        )
 
 
 def options(
@@ -52,8 +63,13 @@ def options(
         raise GdtuoError("Tower: capturable=True without compile. Give compile=True too.")
 
 
-def group(params: Iterable[Tensor], rule: Rule, per: Granularity, safeguards: Safeguards) -> None:
+def group(params: Sequence[Tensor], rule: Rule, per: Granularity, safeguards: Safeguards) -> None:
     """The parameters of a new group, and what is asked of its rule."""
+    if len(set(params)) < len(params):
+        raise GdtuoError(
+            "Tower: a parameter group has a parameter twice. Give each once: "
+            "model.parameters() does, of tied ones too."
+        )
     for p in params:
         if p.is_complex():
             raise GdtuoError(

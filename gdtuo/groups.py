@@ -69,6 +69,17 @@ def rule_of(group: Group, default: Rule, per: Granularity) -> Rule:
     return own
 
 
+def check_edits(group: Group, rule: Rule) -> None:
+    """Raise `GdtuoError` if a value was written into ``group`` that nothing would read."""
+    for name in rule.specs:
+        if name in group and name != "lr":
+            raise GdtuoError(
+                f"param_groups[i][{name!r}] = {group[name]!r} would change nothing: a tower keeps "
+                f"{name} itself. Give it with the rule or the group when the tower is made, or "
+                "learn it; of what stands in param_groups 'lr' alone is followed, as a schedule's."
+            )
+
+
 def lr_factor(group: Group) -> float:
     """What a schedule makes of the step size: nominal over initial."""
     nominal, initial = group["lr"], group["unscheduled_lr"]
@@ -130,10 +141,10 @@ def follow(group: Group, states: States, levels: tuple[Level, ...], guard: int, 
         store = states.get(p, {})
         for key, value in store.items():
             if isinstance(value, Tensor):
-                of_rule = key in levels[0].state_keys
-                store[key] = _moved(
-                    value, arithmetic_dtype(p.dtype) if of_rule else p.dtype, p.device
-                )
+                dtype = arithmetic_dtype(p.dtype) if key in levels[0].state_keys else p.dtype
+                if key == "previous_gradient":  # torch 2.6 has no other than the parameter's
+                    dtype = getattr(p, "grad_dtype", None) or dtype
+                store[key] = _moved(value, dtype, p.device)
     for key, value in group.items():
         if isinstance(value, Tensor) and key not in ("tower", "coordinates"):
             group[key] = _moved(value, *kind)

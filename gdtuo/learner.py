@@ -131,7 +131,7 @@ class Learner:
     def check_learned(self, i: int, names: Iterable[str]) -> None:
         """Raise `GdtuoError` unless level i is there and all of ``names`` are learned at it."""
         learned = self.levels[i].learned if 0 <= i < len(self.levels) else ()
-        unknown = set(names) - set(learned)
+        unknown = {str(name) for name in names} - set(learned)
         if unknown or not learned:
             raise GdtuoError(
                 f"Level {i} of {self.levels[0].rule} learns {', '.join(learned) or 'nothing'}, not "

@@ -35,8 +35,9 @@ class Safeguards:
             without the cap. None: no limit.
         start: from what to what length, relative to the norm of all parameters together, the first
             step is to be: the step size that level 0 starts from is brought to the nearest end of
-            that range, as if no schedule had a part in it. So a first guess may be anything. None:
-            it starts as given.
+            that range, as if no schedule had a part in it. So a first guess may be anything. A step
+            of length 0 is not the first one, for up to 100 steps, of which one flag is read from
+            the device, as a rule in the second step alone. None: it starts as given.
         stride: how long a step of all parameters may be, relative to their norm. After a longer one
             the step size is pulled down to where it would have been as long; the step itself is
             taken. None: no limit. Both are for an ``lr`` that is learned alone, in ``log``
@@ -69,7 +70,7 @@ class Safeguards:
     def __post_init__(self) -> None:
         for name in ("clip", "cap", "stride"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, (int, float)) and value > 0):
+            if value is not None and not (_is_number(value) and value > 0):
                 raise GdtuoError(f"Safeguards: {name}={value!r}. Give a number above 0, or None.")
         if self.start is not None and not _is_range(self.start):
             raise GdtuoError(
@@ -125,7 +126,11 @@ class Safeguards:
 def _is_range(pair: object) -> bool:
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         return False
-    return all(isinstance(x, (int, float)) for x in pair) and 0 < pair[0] <= pair[1] < math.inf
+    return all(map(_is_number, pair)) and 0 < pair[0] <= pair[1] < math.inf
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _norm(v: Tensor) -> Tensor:

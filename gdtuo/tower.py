@@ -88,6 +88,7 @@ class Tower(torch.optim.Optimizer):
 
     _granularities: ClassVar[tuple[Granularity, ...]] = ("tower", "group", "tensor", "element")
 
+    @torch.inference_mode(False)  # where that is on, nothing that is kept could be differentiated
     def __init__(
         self,
         params: Iterable[Any],
@@ -110,16 +111,18 @@ class Tower(torch.optim.Optimizer):
         self._ranks: Ranks | None = None  # that share the parameters
         super().__init__(given, {"lr": rule.lr})  # type: ignore[attr-defined]
 
+    @torch.inference_mode(False)
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, at any time. It may give its own initial values or, under ``"rule"``, its
         own tower; with ``per="tower"`` only values of constants."""
+        checks.is_group(param_group)
         rule = groups.rule_of(param_group, self.rule, self.per)
-        own = {"rule", *rule.specs}
+        own, levels = {"rule", *rule.specs}, levels_of(rule)
         super().add_param_group({k: v for k, v in param_group.items() if k not in own})
-        self._levels.append(levels_of(rule))
+        self._levels.append(levels)
         try:
-            self._start(self.param_groups[-1], rule, self._levels[-1])
-        except GdtuoError:  # nothing of the group stays behind
+            self._start(self.param_groups[-1], rule, levels)
+        except BaseException:  # nothing of the group stays behind
             for p in self.param_groups.pop()["params"]:
                 self.state.pop(p, None)
             self._levels.pop()
@@ -154,7 +157,7 @@ class Tower(torch.optim.Optimizer):
         """The dtype and device of the hyperparameters that ``group`` goes by."""
         return groups.kind(self.param_groups if self.per == "tower" else [group])
 
-    @torch.inference_mode(False)  # where that is on, nothing could be differentiated
+    @torch.inference_mode(False)
     @torch.no_grad()
     def step(
         self,
@@ -186,8 +189,9 @@ class Tower(torch.optim.Optimizer):
             return loss
         if not all(groups.is_followed(group, self._kind(group)) for group in self.param_groups):
             self._follow_parameters()
-        for group in self.param_groups:
-            groups.lr_factor(group)  # may refuse: before anything changes
+        for group, levels in zip(self.param_groups, self._levels, strict=True):
+            groups.check_edits(group, levels[0].rule)  # may refuse: before anything changes
+            groups.lr_factor(group)
         learners = self._learners()
         if not (
             self._compiled is not None
@@ -336,6 +340,7 @@ class Tower(torch.optim.Optimizer):
         finally:
             handle.remove()
 
+    @torch.inference_mode(False)
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from ``state_dict``, to the bit: its values replace the initial ones given here.
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from gdtuo.hyperparameters import constant, hyperparameter, logistic, unit_interval
-from gdtuo.notation import parse
 from gdtuo.rule import Rule, State, Values
 from gdtuo.rules import corrected_root, moments, root
 from gdtuo.safeguards import NO_SAFEGUARDS, Safeguards
@@ -129,7 +128,13 @@ class Seek(Rule):
 
 
 #: What `default` is made of; see there.
-RULE = "ScheduleFreeAdam^lr(0.001, coordinates={lr: log}, trace=0.95) / Seek"
+RULE = ScheduleFreeAdam(  # type: ignore[call-arg]
+    1e-3,
+    learn=("lr",),
+    coordinates={"lr": "log"},
+    trace=0.95,
+    optimizer=Seek(),  # type: ignore[call-arg]
+)
 START, STRIDE = (0.003, 0.01), 0.02
 
 
@@ -173,7 +178,8 @@ def default(params: Iterable[Any], lr: float = 1e-3, **options: Any) -> Tower:
         >>> optimizer
         Tower(ScheduleFreeAdam^lr(...) / Seek, parameters in each group: [2])
     """
-    rule = dataclasses.replace(parse(RULE), lr=lr)  # type: ignore[call-arg]
-    safeguards: Safeguards = options.pop("safeguards", NO_SAFEGUARDS)
-    safe = dataclasses.replace(safeguards, start=START, stride=STRIDE)
+    safe = options.pop("safeguards", NO_SAFEGUARDS)
+    if isinstance(safe, Safeguards):
+        safe = dataclasses.replace(safe, start=START, stride=STRIDE)
+    rule = dataclasses.replace(RULE, lr=lr)
     return Tower(params, rule, safeguards=safe, **options)

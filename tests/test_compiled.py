@@ -96,7 +96,7 @@ def test_options(rule, options):
     check(rule, **options)
 
 
-TUNING_FREE = gdtuo.parse(RULE)
+TUNING_FREE = RULE
 STRIDES = Safeguards(start=(1e-3, 1e-2), stride=0.001)
 
 

@@ -55,7 +55,7 @@ def test_with_safeguards(row, safeguards):
 
 
 def test_strides_and_traces():
-    rule = gdtuo.parse(RULE)
+    rule = RULE
     compare(rule, safeguards=Safeguards(start=(1e-3, 1e-2), stride=0.005))
     compare(rule, separate=True, safeguards=Safeguards(stride=0.005))
 

@@ -35,6 +35,11 @@ def edited(**changes):
     return state
 
 
+def with_edit(tower, **changes):
+    tower.param_groups[0].update(changes)
+    return tower
+
+
 def complex_parameter():
     return nn.Parameter(torch.zeros(2, 3, dtype=torch.complex64))
 
@@ -82,6 +87,30 @@ REFUSED = {
     "None": (lambda: SGD(None), r"SGD: lr=None is not a number\. Give"),
     "a flag": (lambda: SGD(True), r"SGD: lr=True is not a number\. Give"),
     "a tensor": (lambda: SGD(torch.tensor(0.1)), r"SGD: lr=tensor\(0\.1.* is not a number\. Give"),
+    "step sizes without names": (
+        lambda: SGD((1, 2)),
+        r"SGD: lr=\(1, 2\)\. Give it by name: lr=\{'lr': 1e-5\}, or one number",
+    ),
+    "coordinates without a name": (
+        lambda: Adam(coordinates="log", optimizer=SGD()),
+        r"Adam: coordinates='log'\. Give it by name: coordinates=\{'lr': 'log'\}",
+    ),
+    "coordinates in a list": (
+        lambda: Adam(coordinates={"lr": ["log"]}, optimizer=SGD()),
+        r"Adam: coordinates=\{'lr': \['log'\]\}\. Expected one of",
+    ),
+    "bounds without a name": (
+        lambda: Adam(bounds=(1e-6, 0.1), optimizer=SGD()),
+        r"Adam: bounds=\(1e-06, 0\.1\)\. Give it by name: bounds=\{'lr': \(1e-6, 0\.1\)\}",
+    ),
+    "one bound": (
+        lambda: Adam(bounds={"lr": (1e-6, None)}, optimizer=SGD()),
+        r"Adam: bounds=\{'lr': \(1e-06, None\)\}\. Expected \(lowest, highest\)",
+    ),
+    "learn as a number": (
+        lambda: Adam(learn=5, optimizer=SGD()),
+        r"Adam: learn=5\. Give names, such as \('lr',\)",
+    ),
     "an unknown name": (
         lambda: Adam(alpha=0.1),
         r"Adam: .*'alpha'.* Expected lr, beta1, beta2, eps, initial_second_moment, optimizer",
@@ -230,12 +259,39 @@ REFUSED = {
     ),
     "something else": (
         lambda: loaded(Tower(parameters(), ADAM), {"model": {}}),
-        r"The state has groups of \[\] parameters, this tower of \[4\]",
+        r"The state is a dictionary of 'model'\. Give what `state_dict\(\)` returned",
     ),
     "a newer format": (
         lambda: loaded(Tower(parameters(), ADAM), edited(format=99)),
         r"state has format 99; this version of gdtuo reads up to \d+\. Upgrade gdtuo",
     ),
+    # Parameters and groups, once more.
+    "no parameters at all": (lambda: Tower(None, SGD()), r"Tower: params=None\. Give model"),
+    "a group without params": (
+        lambda: Tower([{"lr": 1}], SGD()),
+        r"Tower: a parameter group is \{'lr': 1\}\. Expected a dictionary with 'params'",
+    ),
+    "a list as a group": (
+        lambda: Tower(parameters(), SGD()).add_param_group(["w"]),
+        r"Tower: a parameter group is \['w'\]\. Expected a dictionary with 'params'",
+    ),
+    "freeze a list": (
+        lambda: Tower(parameters(), ADAM).freeze(["lr"]),
+        r"learns lr, beta1, beta2, not \['lr'\]",
+    ),
+    "a state of nothing": (
+        lambda: loaded(Tower(parameters(), ADAM), {"param_groups": []}),
+        r"The state is a dictionary of 'param_groups'\. Give what `state_dict\(\)` returned",
+    ),
+    "a value in a group that nothing reads": (
+        lambda: stepped(with_edit(Tower(parameters(), gdtuo.AdamW()), weight_decay=0.1)),
+        r"param_groups\[i\]\['weight_decay'\] = 0\.1 would change nothing: .* Give it with",
+    ),
+    "safeguards of the default": (
+        lambda: gdtuo.default(parameters(), safeguards=None),
+        r"Tower: safeguards=None\. Give a gdtuo\.Safeguards",
+    ),
+    "a flag as a clip": (lambda: gdtuo.Safeguards(clip=True), r"clip=True\. Give a number above 0"),
 }
 
 

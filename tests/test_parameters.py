@@ -300,6 +300,71 @@ def test_hooks_run():
     assert seen == ["before", "after"] * 2
 
 
+@pytest.mark.filterwarnings("ignore:optimizer contains a parameter group with duplicate")
+def test_a_parameter_that_is_given_twice():
+    p = nn.Parameter(torch.ones(3))
+    with pytest.raises(gdtuo.GdtuoError, match="a parameter twice"):
+        gdtuo.Tower([p, p], SGD_SGD)
+
+
+class Picky(gdtuo.Rule):
+    """w <- w - lr g, of vectors."""
+
+    lr: float = gdtuo.hyperparameter(0.1)
+    elementwise = True
+
+    def init(self, w):
+        if w.dim() != 1:
+            raise RuntimeError("no vector")
+        return {}
+
+    def update(self, g, state, h):
+        return h.lr * g, state
+
+
+def test_nothing_of_a_group_stays_behind_that_its_rule_refuses():
+    model, tower = make()
+    for bad in (nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones((), dtype=torch.float64))):
+        with pytest.raises(RuntimeError, match="no vector"):
+            tower.add_param_group({"params": [bad], "rule": Picky()})
+        assert bad not in tower.state
+    other_model, other = make()
+    assert train(model, tower, 3) == train(other_model, other, 3)
+    assert len(tower.state_dict()["param_groups"]) == 1
+
+
+def test_a_tower_that_was_made_and_loaded_in_inference_mode():
+    model, other = make_model(), make_model()
+    with torch.inference_mode():
+        tower = gdtuo.Tower(model.parameters(), SGD_SGD)
+    expected = train(other, reference := gdtuo.Tower(other.parameters(), SGD_SGD), 4)
+    assert train(model, tower, 4) == expected
+    with torch.inference_mode():
+        tower.load_state_dict(reference.state_dict())
+    assert train(model, tower, 3, start=4) == train(other, reference, 3, start=4)
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.Tensor, "grad_dtype"), reason="a torch whose gradients have no own dtype"
+)
+def test_gradients_wider_than_their_parameters_resume_to_the_bit():
+    def go(interrupted):
+        w = nn.Parameter(torch.linspace(1, 2, 5, dtype=torch.bfloat16))
+        w.grad_dtype = torch.float32
+        rule = gdtuo.SGD(0.5, optimizer=gdtuo.SGD(1e-2))
+        tower = gdtuo.Tower([w], rule)
+        for i in range(6):
+            if interrupted and i == 3:
+                state = copy.deepcopy(tower.state_dict())
+                tower = gdtuo.Tower([w], rule)
+                tower.load_state_dict(state)
+            w.grad = torch.linspace(0.1, 0.37, 5) * (1 + i / 7)
+            tower.step()
+        return tower.hyperparameters()
+
+    assert go(True) == go(False)
+
+
 LAYOUTS = {
     "transposed": lambda: nn.Parameter(torch.randn(3, 4).double().t()),
     "channels last": lambda: nn.Parameter(

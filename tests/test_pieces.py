@@ -64,7 +64,7 @@ def test_options(options, monkeypatch):
 @pytest.mark.parametrize("guard", [0, 50])
 def test_strides_and_traces(per, guard, monkeypatch):
     safe = Safeguards(start=(1e-3, 1e-2), stride=0.001, guard=guard)
-    check(monkeypatch, gdtuo.parse(RULE), per=per, safeguards=safe)
+    check(monkeypatch, RULE, per=per, safeguards=safe)
 
 
 def uneven(rule):

@@ -32,7 +32,7 @@ SIZE = 8_000_000
         ("Lion", 4),
         ("Lion / SGD", 8),
         ("ScheduleFreeAdam", 8),
-        (RULE, 12),  # and the trace; no gradient
+        (str(RULE), 12),  # and the trace; no gradient
     ],
 )
 def test_bytes_for_each_parameter(tower, expected):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
 import math
 
 import pytest
@@ -349,11 +350,26 @@ def test_the_default_is_what_it_says():
     safe = Safeguards(clip=1.0, stride=0.5)
     tower = gdtuo.default(make_model().parameters(), 0.5, per="tensor", safeguards=safe)
     assert isinstance(tower, gdtuo.Tower)
-    assert tower.rule == dataclasses.replace(gdtuo.parse(RULE), lr=0.5)
+    assert tower.rule == dataclasses.replace(RULE, lr=0.5)
     assert tower.safeguards == Safeguards(clip=1.0, start=START, stride=STRIDE)
     assert tower.per == "tensor"
     with pytest.raises(gdtuo.GdtuoError, match=r"lr=0\.0 has no log coordinate"):
         gdtuo.default(make_model().parameters(), lr=0.0)
+
+
+def test_the_default_is_of_its_own_rules():
+    """A user's rule of the same name is what a text means, not what the default is made of."""
+
+    class Seek(gdtuo.Rule):
+        lr: float = gdtuo.hyperparameter(0.5)
+        elementwise = True
+
+        def update(self, g, state, h):
+            return h.lr * g, state
+
+    assert type(gdtuo.default(make_model().parameters()).rule.optimizer) is gdtuo.Seek
+    del Seek  # or later texts in this process would mean it
+    gc.collect()
 
 
 def test_nothing_is_pushed_where_nothing_is_known():

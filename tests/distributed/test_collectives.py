@@ -27,7 +27,7 @@ CASES = {
     "four groups": (Case(ADAM, by_layer=True), 1),
     "a guard": (Case(ADAM, safeguards=Safeguards(guard=10)), 1),
     "every safeguard": (Case(ADAM, safeguards=Safeguards(clip=1.0, cap=0.02, guard=10)), 2),
-    "a stride": (Case(gdtuo.parse(RULE), safeguards=Safeguards(start=START, stride=STRIDE)), 2),
+    "a stride": (Case(RULE, safeguards=Safeguards(start=START, stride=STRIDE)), 2),
     "of each tensor": (Case(ADAM, per="tensor"), 1),
     "a tall tower": (Case(gdtuo.parse("Adam / Adam / Adam / SGD(1e-5)")), 1),
     "nothing learned": (Case(gdtuo.Adam()), 0),

@@ -23,7 +23,7 @@ SAFEGUARDS = [
     Safeguards(guard=10),
 ]
 
-TUNING_FREE = gdtuo.parse(RULE)
+TUNING_FREE = RULE
 STRIDES = [Safeguards(start=(1e-3, 1e-2), stride=0.005, guard=guard) for guard in (0, 10)]
 ADAM = gdtuo.parse("Adam(0.02) / Adam(1e-3) / SGD(1e-4)")
 DECAY = gdtuo.parse("SGD^{lr,weight_decay}(0.1, momentum=0.5, weight_decay=0.1) / SGD(1e-3)")
