@@ -72,7 +72,7 @@ class History:
 
     Memory: for each recorded step and group one number a constant and two a learned
     hyperparameter (times the tensors with ``per="tensor"`` and ``"element"``), on the device, as
-    long as the history lives: 36 bytes a step for Adam / SGD. A long run takes a larger ``every``.
+    long as the history lives: 32 bytes a step for Adam / SGD. A long run takes a larger ``every``.
 
     Args:
         optimizer: the tower.

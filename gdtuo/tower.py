@@ -55,9 +55,9 @@ class Tower(torch.optim.Optimizer):
     (4 bytes an element for each tensor of the rule's state; the kept gradient stays in half), and
     otherwise of the parameters' dtype.
 
-    Memory: the rule's state, and one gradient for each parameter if anything is learned; not even
-    that where it is ``lr`` alone and the rule can tell its step from its state (`Adam`, `AdamW`
-    without decay, `SGD` with momentum).
+    Memory: the rule's state, and one gradient for each parameter if anything is learned, with
+    weight decay the parameter before its last update too; neither where it is ``lr`` alone and the
+    rule can tell its step from its state (`Adam`, and without decay `AdamW`, `SGD` with momentum).
 
     Schedules: ``param_groups[i]["lr"]`` is nominal. The step taken is the learned ``lr`` times
     nominal / initial, so that a scheduler means a factor, which the hypergradient accounts for.

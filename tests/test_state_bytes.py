@@ -28,6 +28,8 @@ SIZE = 8_000_000
         ("AdamW", 8),
         ("AdamW(weight_decay=0.0) / SGD", 12),
         ("AdamW / SGD", 16),
+        ("AdamW^lr / SGD", 16),
+        ("AdamW^lr(weight_decay=0.0) / SGD", 8),
         ("NAdam / SGD", 12),
         ("Lion", 4),
         ("Lion / SGD", 8),
