@@ -6,14 +6,17 @@ from experiments.studies.choices import CHOICES, name
 from experiments.studies.choices import STUDY as STUDY
 from paper_figures import points
 from paper_figures.claims import (
+    MISSING,
     REPRODUCED,
     Claim,
     findings,
     least,
     lines,
     paired,
+    ruling,
     share_of,
     standing,
+    tally,
 )
 from paper_figures.results import Results
 from paper_figures.results import caption as caption
@@ -36,10 +39,11 @@ def claims(results: Results) -> list[Claim]:
 
 def summary(results: Results) -> str:
     """The findings in a few sentences."""
-    nearer = sum(_choice(results, key).verdict == REPRODUCED for key in CHOICES)
+    verdicts = [_choice(results, key).verdict for key in CHOICES]
+    nearer = [None if verdict == MISSING else verdict == REPRODUCED for verdict in verdicts]
     return (
-        f"{nearer} of {len(CHOICES)} choices made here bring every row nearer to the paper's "
-        "error; what each is worth stands under *What the paper leaves out*."
+        f"Every row comes nearer to the paper's error by {tally(nearer, 'choices made here')}; "
+        "what each is worth stands under *What the paper leaves out*."
     )
 
 
@@ -71,7 +75,9 @@ def matters(results: Results, key: str) -> str:
     for row in choice.rows:
         ours, others = points.errors(results, name(row)), points.errors(results, name(row, key))
         by = paired(others, ours, results.planned[name(row, key)])
-        moved.append(f"{by.text(2)} points for `{row}`")
+        moved += [f"{by.text(2)} points for `{row}`"] if by.n else []
+    if not moved:
+        return ""
     return f"Otherwise ({choice.otherwise}) the error changes by {', '.join(moved)}."
 
 
@@ -118,6 +124,6 @@ def _table(results: Results) -> str:
         "Test error in percent: mean over the seeds with its 95 % bootstrap interval.",
         findings(claims(results)),
         f"![Test errors, as chosen and otherwise]({results.tier}.svg)",
-        f"The rules of the verdicts, written before these results were seen:\n\n{RULES}",
+        ruling(RULES),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"

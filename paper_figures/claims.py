@@ -38,6 +38,15 @@ class Estimate:
         gaps = f" ({self.n} of {self.of} runs)" if self.n < self.of else ""
         return f"{self.mean:.{digits}f}{interval}{unit}{gaps}"
 
+    def plain(self, digits: int = 2, unit: str = "") -> str:
+        """The mean alone, for a sentence."""
+        return f"{self.mean:.{digits}f}{unit}" if self.n else "as yet unknown"
+
+    @property
+    def above(self) -> bool | None:
+        """Whether the whole interval is above 0; None if there is none."""
+        return bool(self.low > 0) if self.n > 1 else None
+
     @property
     def count(self) -> str:
         return str(self.n) if self.n == self.of else f"{self.n} of {self.of}"
@@ -81,12 +90,12 @@ class Claim:
     finding: str = ""
 
 
-def share(holds: Sequence[bool]) -> str:
+def share(holds: Sequence[bool | None]) -> str:
     """The verdict on a claim that has several parts."""
     return REPRODUCED if all(holds) else PARTLY if any(holds) else NOT
 
 
-def share_of(estimates: Sequence[Estimate], holds: Sequence[bool]) -> str:
+def share_of(estimates: Sequence[Estimate], holds: Sequence[bool | None]) -> str:
     """`share`, unless an estimate that it rests on is missing."""
     return MISSING if too_few(estimates) else share(holds)
 
@@ -94,6 +103,15 @@ def share_of(estimates: Sequence[Estimate], holds: Sequence[bool]) -> str:
 def too_few(estimates: Iterable[Estimate]) -> bool:
     """Whether one of them has no interval, so that nothing can be said either way."""
     return any(estimate.n < 2 for estimate in estimates)
+
+
+def tally(parts: Sequence[bool | None], what: str = "") -> str:
+    """How many parts hold, of those that are known; without a name, in a table, "-" if none is."""
+    known = [part for part in parts if part is not None]
+    if not known:
+        return f"no {what} yet, as none has runs" if what else "-"
+    gaps = f" ({len(known)} of {len(parts)} have runs)" if len(known) < len(parts) else ""
+    return f"{sum(known)} of {len(known)} {what}".rstrip() + gaps
 
 
 def least(estimates: Iterable[Estimate]) -> str:
@@ -119,3 +137,11 @@ def standing(claim: Claim, results: Results, late: bool = False) -> Claim:
 def findings(claims: Iterable[Claim]) -> str:
     """A Markdown list of what there is to say about some of the claims; empty if nothing."""
     return "\n".join(f"- {claim.text}: {claim.finding}" for claim in claims if claim.finding)
+
+
+def ruling(rules: str) -> str:
+    """The rules of a page's verdicts, with when they were written."""
+    return (
+        "The rules of the verdicts, written before these results were seen unless one says "
+        f"otherwise:\n\n{rules}"
+    )

@@ -16,6 +16,7 @@ from paper_figures.claims import (
     Claim,
     findings,
     lines,
+    ruling,
 )
 from paper_figures.figure4f import caption as caption
 from paper_figures.figure4f_claims import FEWEST_ROUNDS, graded
@@ -133,6 +134,6 @@ def _page(results: Timings) -> str:
         "the goal.",
         findings(claims(results)),
         f"![{results.study.title}]({results.tier}.svg)",
-        f"The rules of the verdicts, written before these results were seen:\n\n{RULES}",
+        ruling(RULES),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"

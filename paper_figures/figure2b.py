@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from experiments.studies.figure2b import EPOCHS, LINES
+from experiments.studies.figure2b import EPOCHS, LINES, START
 from paper_figures import curves, points
 from paper_figures.claims import (
     MISSING,
@@ -15,6 +15,7 @@ from paper_figures.claims import (
     least,
     lines,
     paired,
+    ruling,
     share_of,
     standing,
 )
@@ -54,14 +55,17 @@ def claims(results: Results) -> list[Claim]:
 
 def summary(results: Results) -> str:
     """The findings in a few sentences."""
-    ends = {line: curves.final(results, line, "test_error").mean for line in LINES}
+    ends = {line: curves.final(results, line, "test_error") for line in LINES}
+    known = [f"{error.plain(1, ' %')} {line}" for line, error in ends.items() if error.n]
+    if not known:
+        return "No line has come to its end yet."
     decays = [curves.curve("lr")(record) for record in results.ok("learned")]
-    reached = f"{estimate([lr[-1] for lr in decays], len(decays)).mean:.3g}" if decays else "-"
+    reached = f"{estimate([lr[-1] for lr in decays], len(decays)).mean:.3g}" if decays else ""
     epochs = results.study.tier(results.tier).epochs
     return (
-        f"After {epochs} epochs the test error is "
-        + ", ".join(f"{error:.1f} % {line}" for line, error in ends.items())
-        + f"; the learned step size has come from 0.1 to {reached}."
+        f"After {epochs} epochs the test error is {', '.join(known)}"
+        + (f"; the learned step size has come from {START[0]:g} to {reached}" if reached else "")
+        + "."
     )
 
 
@@ -158,6 +162,6 @@ def _table(results: Results) -> str:
         "the paper's, read off its figure.",
         findings(claims(results)),
         f"![Errors, losses and step sizes]({results.tier}.svg)",
-        f"The rules of the verdicts, written before these results were seen:\n\n{RULES}",
+        ruling(RULES),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"

@@ -11,8 +11,10 @@ from paper_figures.claims import (
     least,
     lines,
     paired,
+    ruling,
     share_of,
     standing,
+    tally,
 )
 from paper_figures.results import Results
 from paper_figures.results import caption as caption
@@ -51,20 +53,21 @@ def claims(results: Results) -> list[Claim]:
 def summary(results: Results) -> str:
     """The findings in a few sentences."""
     steps = max(record.steps for record in results.all())
-    ends = {lr: [perplexity(results, lr, kind).mean for kind in KINDS] for lr in STEP_SIZES}
-    below = sum(
-        ours < theirs
+    ends = {lr: [perplexity(results, lr, kind) for kind in KINDS] for lr in STEP_SIZES}
+    below = [
+        ours.mean < theirs if ours.n else None
         for lr in STEP_SIZES
         for ours, (theirs, _) in zip(ends[lr], PAPER[lr], strict=True)
-    )
+    ]
     found = ", ".join(
-        f"{learned:.2f} and {constant:.2f} from {lr:g} (the paper's, after 50,000: "
+        f"{learned.plain()} and {constant.plain()} from {lr:g} (the paper's, after 50,000: "
         f"{PAPER[lr][0][0]:.2f} and {PAPER[lr][1][0]:.2f})"
         for lr, (learned, constant) in ends.items()
+        if learned.n or constant.n
     )
     return (
-        f"Test perplexity after {steps:,} steps, learned and constant: {found}. Of these "
-        f"{2 * len(ends)} means {below} are below the paper's."
+        f"Test perplexity after {steps:,} steps, learned and constant: {found}. Below the paper's "
+        f"are {tally(below, 'means')}."
     )
 
 
@@ -155,6 +158,6 @@ def _table(results: Results) -> str:
         "paper's.",
         findings(claims(results)),
         f"![Train losses and test perplexities]({results.tier}.svg)",
-        f"The rules of the verdicts, written before these results were seen:\n\n{RULES}",
+        ruling(RULES),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"

@@ -10,7 +10,10 @@ from matplotlib.axes import Axes
 from experiments.studies.figure4f import HEIGHTS
 from experiments.timing.measurement import Interval, Measurement
 from experiments.timing.workload import FUSED, PLAIN, tower
-from paper_figures.claims import findings
+from paper_figures.claims import (
+    findings,
+    ruling,
+)
 from paper_figures.figure4f_claims import KINDS, PAPER, PAPER_HIGH, claims, peak_over
 from paper_figures.figure4f_claims import RULES as RULES
 from paper_figures.figure4f_claims import summary as summary
@@ -100,7 +103,7 @@ def table(results: Timings) -> str:
         f"![Run time by height]({results.tier}.svg)",
         f"![Run time to height 50]({results.tier}_heights.svg)",
         f"![Memory by height]({results.tier}_memory.svg)",
-        f"The rules of the verdicts, written before these results were seen:\n\n{RULES}",
+        ruling(RULES),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 

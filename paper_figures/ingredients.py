@@ -56,7 +56,7 @@ def _worth(results: Results, part: str) -> Claim:
     most, least = (f(known, key=lambda p: known[p].mean, default=None) for f in (max, min))
     verdict = MISSING
     if most and least:
-        complete = len(known) == len(found)
+        complete = len(known) == len(found) and not goals.of_one(found.values())
         harmless = known[least].mean >= -SLACK
         whole = REPRODUCED if harmless and complete else PARTLY
         verdict = whole if known[most].mean > SLACK else NOT

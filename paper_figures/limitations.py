@@ -14,13 +14,14 @@ HEAD = ("limitation", "here", "evidence")
 
 def table(found: Sequence[Results | Timings]) -> str:
     """The limitations in Markdown, with what the results among `found` say of them."""
+    sweeps = [each for each in found if isinstance(each, Results) and each.study.name in SWEEPS]
     return points.table(HEAD, [
         (
-            "An initial step size that is far too high diverges before the tower can act",
-            "The towers of the paper still do. `gdtuo.Safeguards` has caps and clips that the "
-            "paper lacks, all off by default",
-            "; ".join(_too_high(results) for results in found if results.study.name in SWEEPS)
-            or "no sweep has run",
+            "From an initial step size that is far too high, training fails before the tower can "
+            "act",
+            "Towers of the paper may fail there as well; the evidence has how many, by height. "
+            "`gdtuo.Safeguards` has caps and clips that the paper lacks, all off by default",
+            "; ".join(filter(None, map(_too_high, sweeps))) or "no sweep has run",
         ),
         (
             "What is logged has to be detached, or memory leaks",
@@ -39,13 +40,19 @@ def table(found: Sequence[Results | Timings]) -> str:
 
 
 def _too_high(results: Results) -> str:
-    """How the runs from the greatest step size of a sweep ended."""
-    lr = results.study.step_sizes[-1]
-    cells = [name(height, lr) for height in results.study.heights]
-    lost = sum(points.diverged(results, cell) for cell in cells)
-    ends = [error for cell in cells for error in points.errors(results, cell).values()]
-    failed = sum(error > results.study.fails for error in ends)
+    """How the runs from the greatest step size of a sweep ended; empty if none has run."""
+    study = results.study
+    lr, lost, failed = study.step_sizes[-1], 0, []
+    for height in study.heights:
+        cell = name(height, lr)
+        ends = points.errors(results, cell).values()
+        lost += points.diverged(results, cell)
+        if ends:
+            count = sum(error > study.fails for error in ends)
+            failed.append(f"{count} of {len(ends)} runs at height {height}")
+    if not failed:
+        return ""
     return (
-        f"{results.study.name}, tier {results.tier}, from {lr:g}: {lost} of {len(ends)} runs "
-        f"diverged, {failed} ended above {results.study.fails:g}{results.study.unit}"
+        f"{study.name}, tier {results.tier}, from {lr:g}: {', '.join(failed)} end above "
+        f"{study.fails:g}{study.unit}, {lost or 'none'} of them by a loss that isn't finite"
     )

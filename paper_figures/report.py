@@ -25,23 +25,28 @@ PARTS = {
         "robustness", "peers", "ingredients", "heldout", "cost",
     ),
 }  # fmt: skip
-# What is judged there is not the paper's, and is counted by itself.
+# What is judged of these is not the paper's, and is counted by itself.
+BESIDE = ("kappa", "choices", "horizon", "figure4c_adam", "figure4d_adam")
 GOALS = PARTS["Beside the paper: a default that needs no tuning"]
+# What is counted together: as it is called in the report's first line, and in the table.
+GROUPS = {
+    "claims of the paper and its version of 2019": "of the paper in all",
+    "things measured beside it": "beside it in all",
+    "goals of the default": "goals in all",
+}
 
 
 def write(judged: Sequence[Judged], folder: Path) -> Path:
     """Write the report into `folder`; returns its path."""
     by_study = {results.study.name: (module, results, c) for module, results, c in judged}
-    claimed, goals = _apart(judged)
-    counts, own = (
-        Counter(claim.verdict for _, _, claims in each for claim in claims)
-        for each in (claimed, goals)
-    )
+    groups = zip(GROUPS, _apart(judged), strict=True)
+    counts = {title: Counter(_verdicts(group)) for title, group in groups if group}
     parts = [
         "# Does the paper reproduce?",
-        f"Of {sum(counts.values())} claims: {_counted(counts)}"
-        + (f". Of {sum(own.values())} goals beside the paper: {_counted(own)}" if goals else "")
-        + ". [CLAIMS.md](CLAIMS.md) has each with the paper's number, ours, the rule that decides, "
+        "".join(
+            f"Of {count.total()} {title}: {_counted(count)}. " for title, count in counts.items()
+        )
+        + "[CLAIMS.md](CLAIMS.md) has each with the paper's number, ours, the rule that decides, "
         "and where the records come from. This page is "
         "written by `python -m paper_figures` from the same records; brackets are 95 % bootstrap "
         "intervals over the seeds.",
@@ -61,28 +66,34 @@ def write(judged: Sequence[Judged], folder: Path) -> Path:
 
 
 def verdicts(judged: Sequence[Judged]) -> str:
-    """How many claims of each study came out how, as a table in Markdown; goals come last."""
-    claimed, goals = _apart(judged)
-    total = Counter(claim.verdict for _, _, claims in judged for claim in claims)
+    """How many claims of each study came out how, as a table in Markdown, group by group."""
+    total = Counter(_verdicts(judged))
     known = [verdict for verdict in VERDICTS if total[verdict]]
     rows = []
-    for some, title in ((claimed, "in all"), (goals, "goals in all")):
-        counts = [Counter(claim.verdict for claim in claims) for _, _, claims in some]
-        rows += [
-            [results.study.title, results.tier, *(str(count[verdict] or "") for verdict in known)]
-            for (_, results, _), count in zip(some, counts, strict=True)
-        ]
-        sums = sum(counts, Counter())
-        if some:
+    for title, group in zip(GROUPS.values(), _apart(judged), strict=True):
+        for each in group:
+            _, results, _ = each
+            count = Counter(_verdicts([each]))
+            row = [results.study.title, results.tier, *(str(count[v] or "") for v in known)]
+            rows.append(row)
+        if group:
+            sums = Counter(_verdicts(group))
             row = [f"**{title}**", "", *(f"**{sums[v]}**" if sums[v] else "" for v in known)]
             rows.append(row)
     return points.table(["claims of", "tier", *known], rows)
 
 
-def _apart(judged: Sequence[Judged]) -> tuple[list[Judged], list[Judged]]:
-    """What is judged of the paper, and what of goals beside it."""
-    claimed = [each for each in judged if each[1].study.name not in GOALS]
-    return claimed, [each for each in judged if each[1].study.name in GOALS]
+def _apart(judged: Sequence[Judged]) -> list[list[Judged]]:
+    """What is judged of each of `GROUPS`."""
+    groups: list[list[Judged]] = [[] for _ in GROUPS]
+    for each in judged:
+        name = each[1].study.name
+        groups[2 if name in GOALS else 1 if name in BESIDE else 0].append(each)
+    return groups
+
+
+def _verdicts(judged: Sequence[Judged]) -> list[str]:
+    return [claim.verdict for _, _, claims in judged for claim in claims]
 
 
 def _counted(counts: Counter[str]) -> str:

@@ -8,7 +8,12 @@ from matplotlib.axes import Axes
 from experiments.studies.robustness import GUESSES, SOUGHT, contenders, guesses, spacing
 from experiments.studies.tuning import OWN, PLAIN, Training, name
 from paper_figures import curves, goals, points
-from paper_figures.claims import Claim, Estimate, standing
+from paper_figures.claims import (
+    Claim,
+    Estimate,
+    standing,
+    tally,
+)
 from paper_figures.goals import SLACK, SOURCE
 from paper_figures.goals import caption as caption
 from paper_figures.results import Results
@@ -64,7 +69,7 @@ def claims(results: Results) -> list[Claim]:
 def summary(results: Results) -> str:
     """The findings in a few sentences."""
     counts = ", ".join(
-        f"{goals.tally(good(results, t, OWN), 'first guesses')} ({t.title})"
+        f"{tally(good(results, t, OWN), 'first guesses')} ({t.title})"
         for t in goals.trainings(results)
     )
     return (
@@ -83,10 +88,10 @@ def _every_guess(results: Results, training: Training) -> Claim:
         f"{training.title}: from every first guess the default ends within {SLACK:g} % of Adam's "
         "best constant step size",
         goals.WITHIN,
-        goals.tally(parts, "first guesses")
+        tally(parts, "first guesses")
         + (f"; at worst {known[worst].text(1, ' %')} above, from {worst:g}" if worst else ""),
         goals.fewest(found.values()),
-        goals.verdict(parts),
+        goals.verdict(parts, found.values()),
         f"Not from {far}." if far else "",
     )
 
@@ -99,15 +104,22 @@ def _widest(results: Results) -> Claim:
         others = {c: w for c, w in widths.items() if w is not None}
         widest = max(others, key=others.__getitem__, default=None)
         known = own is not None and widest is not None
-        parts.append(own >= max(1, others[widest]) if known else None)
-        shown.append(f"{training.title}: {own} decades, {widest} {others[widest]}" if known else "")
+        # Of each contender, so that one that has no records leaves a gap.
+        parts += [own >= max(1, w) if known and w is not None else None for w in widths.values()]
+        shown.append(
+            f"{training.title}: {own}, the widest of {len(others)} others "
+            f"{others[widest]} ({widest})"
+            if known
+            else ""
+        )
     runs = [e for t in goals.trainings(results) for e in above(results, t, OWN).values()]
     return Claim(
         "No other contender has a wider set of good first guesses than the default",
         f"{SOURCE}: the widest",
-        "<br>".join(filter(None, shown)),
+        "<br>".join(filter(None, shown)) + " decades, each first guess standing for as many",
         goals.fewest(runs),
-        goals.verdict(parts),
+        goals.verdict(parts, runs),
+        f"It holds beside {tally(parts, 'pairs of a task and a contender')}.",
     )
 
 
@@ -191,7 +203,7 @@ def _table(results: Results, training: Training) -> str:
     for contender in contenders(training):
         wide = width(results, training, contender)
         row = [contender, "-" if wide is None else str(wide)]
-        row.append(goals.tally(good(results, training, contender)))
+        row.append(tally(good(results, training, contender)))
         row += [goals.both(results, training, name(training, contender, x)) for x in every]
         body.append(row)
     best = fixed(results, training)

@@ -5,7 +5,11 @@ from pathlib import Path
 import matplotlib.ticker
 from matplotlib.axes import Axes
 
-from paper_figures.claims import Claim, findings
+from paper_figures.claims import (
+    Claim,
+    findings,
+    ruling,
+)
 from paper_figures.results import Results
 from paper_figures.results import caption as caption
 from paper_figures.style import PALETTE, figure
@@ -58,7 +62,7 @@ def table(results: Results) -> str:
         findings(judged),
         f"![Test errors]({results.tier}.svg)",
         f"![Step sizes]({results.tier}_trajectory.svg)",
-        f"The rules of the verdicts, written before these results were seen:\n\n{RULES}",
+        ruling(RULES),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 

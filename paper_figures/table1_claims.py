@@ -21,6 +21,7 @@ from paper_figures.claims import (
     share,
     share_of,
     standing,
+    tally,
     too_few,
 )
 from paper_figures.results import Results
@@ -116,19 +117,24 @@ def better(results: Results, name: str, than: str) -> Estimate:
 
 def summary(results: Results) -> str:
     """The findings in a few sentences."""
-    off = {row: mean(results, row).mean - PAPER[row].error[0] for row in PAPER}
-    farthest = max(off, key=lambda row: abs(off[row]))
+    known = {row: error for row in PAPER if (error := mean(results, row)).n}
+    off = {row: abs(error.mean - PAPER[row].error[0]) for row, error in known.items()}
+    farthest = max(off, key=off.__getitem__, default=None)
     gains = [better(results, row, name) for name in FAMILIES for row in towers(name)]
-    held = sum(gain.low > 0 for gain in gains)
     verdicts = [claim.verdict for claim in judge_rows(results)]
+    printed = [None if verdict == MISSING else verdict == REPRODUCED for verdict in verdicts]
     restless = [row for row in PAPER if PAPER[row].rerun and _oscillation(results, row)]
-    parts = [
-        f"All {len(PAPER)} test errors lie within {abs(off[farthest]):.2f} points of the paper's "
-        f"(the farthest: `{farthest}`).",
-        f"Learning while training beats the initial hyperparameters under {held} of {len(gains)} "
-        "towers.",
-        f"With learned values and reruns, {verdicts.count(REPRODUCED)} of {len(verdicts)} rows "
-        "come out as printed.",
+    parts = []
+    if farthest:
+        some = f" known of {len(PAPER)}" if len(known) < len(PAPER) else ""
+        parts.append(
+            f"All {len(known)}{some} test errors lie within {off[farthest]:.2f} points of the "
+            f"paper's (the farthest: `{farthest}`)."
+        )
+    parts += [
+        "Learning while training beats the initial hyperparameters under "
+        f"{tally([gain.above for gain in gains], 'towers')}.",
+        f"As printed, with learned values and reruns, come out {tally(printed, 'rows')}.",
     ]
     if restless:
         names = " and ".join(f"`{row}`" for row in restless)
@@ -136,11 +142,12 @@ def summary(results: Results) -> str:
             f"Under {names} the learned step size never settles: its last value, which the paper "
             "prints and reruns from, is one draw of an oscillation."
         )
-    helped = [_beta1(results).verdict, _gamma(results).verdict]
-    if NOT in helped:
+    beside = {"Adam's betas": _beta1(results), "RMSProp's gamma": _gamma(results)}
+    useless = [name for name, claim in beside.items() if claim.verdict == NOT]
+    if useless:
         parts.append(
-            "Learning Adam's betas or RMSProp's gamma beside the step size takes nothing off the "
-            "error that these seeds could show."
+            f"Learning {' or '.join(useless)} beside the step size takes nothing off the error "
+            "that these seeds could show."
         )
     return " ".join(parts)
 
@@ -324,5 +331,5 @@ def _adagrad(results: Results) -> Claim:
         final.text(4),
         final.count,
         MISSING if too_few([final]) else verdict,
-        f"It rises in each third in {rising} of {final.n} runs.",
+        f"It rises in each third in {rising} of {final.n} runs." if final.n else "",
     )

@@ -8,14 +8,17 @@ from matplotlib.axes import Axes
 
 from experiments.studies.tower_sweeps import TowerSweep
 from paper_figures import points
-from paper_figures.claims import estimate, findings
+from paper_figures.claims import (
+    estimate,
+    findings,
+    ruling,
+)
 from paper_figures.points import table as rows
 from paper_figures.results import Results, caption
 from paper_figures.style import PALETTE, figure, heading
 from paper_figures.tower_sweeps_claims import (
     Line,
     Lines,
-    are_guesses,
     diverged,
     judge,
     mean_width,
@@ -61,11 +64,11 @@ def table(results: Results, paper: Lines, rules: str) -> str:
         f"{study.label.capitalize()}{' in percent' if study.unit else ''}: mean over the seeds "
         "with its 95 % bootstrap interval; in parentheses the paper's, read off its figure.",
         rows(["", *heights], _summary(results, paper)),
-        "Width: the decades of step sizes that end within 10 % of the least error at that height. "
-        "It tells nothing of how low that error is.",
+        "Width: the decades of step sizes that end within 10 % of the least error at that height, "
+        "and better than a guess. It tells nothing of how low that error is.",
         findings(judge(results, paper)),
         f"![Test errors and widths]({results.tier}.svg)",
-        f"The rules of the verdicts, written before these results were seen:\n\n{rules}",
+        ruling(rules),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -82,11 +85,7 @@ def _at(results: Results, lr: float, paper: Lines) -> list[str]:
 
 def _summary(results: Results, paper: Lines) -> list[list[str]]:
     of = results.fewest
-    ours = [
-        estimate(widths(results, h).values(), of).text(1)
-        + (", all no better than a guess" if are_guesses(results, h) else "")
-        for h in results.study.heights
-    ]
+    ours = [estimate(widths(results, h).values(), of).text(1) for h in results.study.heights]
     printed = [paper_width(results, paper[h]) for h in results.study.heights]
     means = [
         {lr: point(results, h, lr).mean for lr in results.study.step_sizes}
@@ -95,12 +94,13 @@ def _summary(results: Results, paper: Lines) -> list[list[str]]:
     return [
         ["width in decades", *(f"{o} ({p})" for o, p in zip(ours, printed, strict=True))],
         ["width of the mean line", *(mean_width(results, h) for h in results.study.heights)],
-        [f"least mean error{results.study.unit}", *(f"{_best(line):.2f}" for line in means)],
+        [f"least mean error{results.study.unit}", *map(_best, means)],
     ]
 
 
-def _best(line: Line) -> float:
-    return min((error for error in line.values() if not math.isnan(error)), default=math.nan)
+def _best(line: Line) -> str:
+    known = [error for error in line.values() if not math.isnan(error)]
+    return f"{min(known):.2f}" if known else "-"
 
 
 def _draw_line(axes: Axes, results: Results, height: int, paper: Line) -> None:
@@ -145,24 +145,20 @@ def _finish(axes: Axes, study: TowerSweep) -> None:
 
 def _draw_widths(axes: Axes, results: Results, paper: Lines) -> None:
     of = results.fewest
-    for height in results.study.heights:
+    study = results.study
+    for height in study.heights:
         color, marker = PALETTE[height], MARKERS[height]
         found = list(widths(results, height).values())
         ours = estimate(found, of)
         axes.plot([height] * len(found), found, marker, color=color, alpha=0.35, markersize=4)
         axes.plot([height - 0.2, height + 0.2], [ours.mean] * 2, color=color, linewidth=2)
-        if are_guesses(results, height):
-            axes.annotate(
-                "as a guess", (height, ours.mean), xytext=(0, 4), textcoords="offset points",
-                ha="center", fontsize="x-small", color=color,
-            )  # fmt: skip
-        if len(paper[height]) == len(results.study.step_sizes):
+        if len(paper[height]) == len(study.step_sizes):
             axes.plot(
-                height + 0.3, width(paper[height]), marker, color=color, markersize=7,
-                markerfacecolor="none", alpha=0.7,
+                height + 0.3, width(paper[height], study.guess), marker, color=color,
+                markersize=7, markerfacecolor="none", alpha=0.7,
             )  # fmt: skip
     axes.set_title("within 10 % of the best:\neach seed, mean, paper (open)", size="small")
-    axes.set_xticks(results.study.heights)
+    axes.set_xticks(study.heights)
     axes.set_xlabel("height")
     axes.set_ylabel("width (decades)")
-    axes.set_ylim(0, (len(results.study.step_sizes) + 0.5) * results.study.spacing)
+    axes.set_ylim(-0.3, (len(study.step_sizes) + 0.5) * study.spacing)

@@ -20,6 +20,7 @@ from paper_figures.claims import (
     paired,
     share_of,
     standing,
+    tally,
 )
 from paper_figures.results import Results
 
@@ -42,8 +43,11 @@ A level more helps there if the 95 % bootstrap
         SHORTENED if shortened else ""
     }
 - The width at a height is the number of step sizes, tried {apart} apart, that end within 10 % of
-  the least error at that height; each stands for {apart}. A level more widens the set if the 95 %
-  interval of the difference of the widths, paired by seed, lies above 0.
+  the least error at that height; each stands for {apart}. Only seeds that have run from every step
+  size of a height have one there. A level more widens the set if the 95 %
+  interval of the difference of the widths, paired by seed, lies above 0. What ends no better than a
+  guess counts in no width: where all runs fail it is 0. (This came after Fig. 4d had been seen at
+  tier small, where it had been the full width.)
 - A step size fails at a height if the mean error is above {study.fails:g}{study.unit}.
 - A claim about several heights is `reproduced` if it holds for all of them, `partly` for some.
 - Numbers from another data set than the paper's are `not testable`."""
@@ -56,7 +60,11 @@ def _short(lr: float) -> str:
 
 SHORTENED = """
   In a shortened tier it is over those that have several seeds. If every level helps even so, the
-  claim is `reproduced`; if not, it is `not testable at this length`, as all others are there."""
+  claim is `reproduced`; if not, it is `not testable at this length`, as all others are there but
+  one kind: divergence is final. A point is lost if at least half of its runs diverged and our mean
+  would be off even if all others ended at the paper's value. A line of which fewer than half of the
+  points would agree, if all that aren't lost did, is `not`. (This came after Figs. 4c and 4d had
+  been seen at tier small.)"""
 NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
 UNITS = {" %": " point", "": ""}
 AMONG_TEN = "an error of 90 %, that of a guess among ten classes"
@@ -75,34 +83,37 @@ def by_step_size(*errors: float | None, step_sizes: Sequence[float] = decades(-8
 
 def judge(results: Results, paper: Lines) -> list[Claim]:
     """Every claim about the figure whose values in the paper are `paper`."""
-    found = [_line(results, height, paper[height]) for height in results.study.heights]
-    small = _small(results, paper)
-    found += [small, _wider(results, paper)]
-    if results.study.step_sizes[-1] > FAR_TOO_LARGE:
-        found.append(_large(results, paper))
+    heights = results.study.heights
+    found = [
+        standing(_line(results, h, paper[h]), results, late=not _lost(results, h, paper[h]))
+        for h in heights
+    ]
     # In a shortened run too small a step size has had less time to grow: a level that helps even so
     # helps.
-    early = small.verdict == REPRODUCED
-    return [standing(claim, results, late=not (early and claim is small)) for claim in found]
+    small = _small(results, paper)
+    found.append(standing(small, results, late=small.verdict != REPRODUCED))
+    late = [_wider(results, paper)]
+    if results.study.step_sizes[-1] > FAR_TOO_LARGE:
+        late.append(_large(results, paper))
+    return found + [standing(claim, results, late=True) for claim in late]
 
 
 def summarized(results: Results, paper: Lines) -> str:
     """The findings in a few sentences."""
     study = results.study
     low, top = study.step_sizes[0], study.heights[-1]
-    ours = {h: {lr: point(results, h, lr).mean for lr in paper[h]} for h in study.heights}
-    pairs = [
-        (ours[h][lr], value)
+    ours = {h: {lr: point(results, h, lr) for lr in paper[h]} for h in study.heights}
+    agree = [
+        _agrees(ours[h][lr].mean, value) if ours[h][lr].n else None
         for h in study.heights
         for lr, value in paper[h].items()
-        if point(results, h, lr).n
     ]
-    agree = sum(_agrees(found, value) for found, value in pairs)
     wide = [mean_width(results, h) for h in study.heights]
     parts = [
-        f"{agree} of {len(pairs)} points agree with the paper's. From {low:g} the {study.label} is "
-        f"{ours[0][low]:.1f}{study.unit} without a tower and {ours[top][low]:.1f}{study.unit} at "
-        f"height {top} (the paper's: {paper[0][low]:.1f} and {paper[top][low]:.1f})."
+        f"Ours agree with the paper's at {tally(agree, 'points')}. From {low:g} the "
+        f"{study.label} is {ours[0][low].plain(1, study.unit)} without a tower and "
+        f"{ours[top][low].plain(1, study.unit)} at height {top} (the paper's: "
+        f"{paper[0][low]:.1f} and {paper[top][low]:.1f})."
     ]
     lost = sum(diverged(results, h, lr) for h in study.heights for lr in study.step_sizes)
     if lost:
@@ -119,7 +130,8 @@ def mean_width(results: Results, height: int) -> str:
     """The `width` of the line through the means, if it is whole."""
     found = {lr: point(results, height, lr) for lr in results.study.step_sizes}
     whole = all(each.n for each in found.values())
-    return str(width({lr: each.mean for lr, each in found.items()})) if whole else "-"
+    line = {lr: each.mean for lr, each in found.items()}
+    return str(width(line, results.study.guess)) if whole else "-"
 
 
 def _agrees(ours: float, paper: float) -> bool:
@@ -140,27 +152,24 @@ def diverged(results: Results, height: int, lr: float) -> int:
     return points.diverged(results, name(height, lr))
 
 
-def width(line: Line) -> int:
-    """The decades of first step sizes whose error is within 10 % of the line's least."""
+def width(line: Line, guess: float) -> int:
+    """The decades of first step sizes whose error is within 10 % of the line's least, and better
+    than that of a guess."""
     first, second, *_ = line
-    return spacing(first, second) * sum(e <= WITHIN * min(line.values()) for e in line.values())
+    most = WITHIN * min(line.values())
+    return spacing(first, second) * sum(e <= most and e < guess for e in line.values())
 
 
 def widths(results: Results, height: int) -> dict[int, float]:
     """`width` by seed, of those that have the whole line."""
-    return {seed: width(line) for seed, line in _whole_lines(results, height).items()}
-
-
-def are_guesses(results: Results, height: int) -> bool:
-    """Whether even the least errors are no better than those of a guess, so that a width at this
-    height is one of failures."""
-    found = _whole_lines(results, height).values()
-    return bool(found) and all(min(line.values()) >= results.study.guess for line in found)
+    lines = _whole_lines(results, height)
+    return {seed: width(line, results.study.guess) for seed, line in lines.items()}
 
 
 def paper_width(results: Results, line: Line) -> str:
     """The paper's, where its line can be read whole."""
-    return str(width(line)) if len(line) == len(results.study.step_sizes) else "-"
+    study = results.study
+    return str(width(line, study.guess)) if len(line) == len(study.step_sizes) else "-"
 
 
 def _whole_lines(
@@ -172,6 +181,20 @@ def _whole_lines(
     return {s: {lr: by_seed[s] for lr, by_seed in by_lr.items()} for s in sorted(seeds)}
 
 
+def _lost(results: Results, height: int, paper: Line) -> list[float]:
+    """In a shortened tier, the points of a line at which runs diverge and so can't agree with more
+    time, if these are so many that the line can't; otherwise empty."""
+    guess = results.study.guess
+    lost = [
+        lr
+        for lr, value in paper.items()
+        if 2 * diverged(results, height, lr) >= results.planned[name(height, lr)]
+        and not _agrees((guess + value) / 2, value)
+    ]
+    shortened = results.study.tier(results.tier).shortened
+    return lost if shortened and 2 * len(lost) > len(paper) else []
+
+
 def _line(results: Results, height: int, paper: Line) -> Claim:
     unit = results.study.unit
     ours = {lr: point(results, height, lr) for lr in paper}
@@ -179,7 +202,9 @@ def _line(results: Results, height: int, paper: Line) -> Claim:
     off = [lr for lr, o in ours.items() if not missing and not _agrees(o.mean, paper[lr])]
     agree = 1 - len(off) / len(paper)
     verdict = REPRODUCED if agree >= 0.8 else PARTLY if agree >= 0.5 else NOT
-    lost = sum(diverged(results, height, lr) for lr in results.study.step_sizes)
+    if missing:
+        verdict = MISSING
+    ends = sum(diverged(results, height, lr) for lr in results.study.step_sizes)
     finding = []
     if off:
         finding.append(
@@ -187,15 +212,20 @@ def _line(results: Results, height: int, paper: Line) -> Claim:
             + ", ".join(f"{ours[lr].mean:.1f} and not {paper[lr]:.1f} at {lr:g}" for lr in off)
             + "."
         )
-    if lost:
-        finding.append(f"{lost} runs diverged.")
+    if ends and not missing:
+        finding.append(f"{ends} runs diverged.")
+    if lost := _lost(results, height, paper):
+        verdict = NOT
+        finding.append(
+            f"{len(lost)} of {len(paper)} points are lost, as at least half of their runs diverged."
+        )
     return Claim(
         f"Height {height}: {results.study.label} by first step size",
         lines(f"{lr:g}: {value:.1f}{unit}" for lr, value in paper.items()),
         lines(f"{lr:g}: {o.text(1, unit)}" for lr, o in ours.items()),
         least(ours.values()),
-        MISSING if missing else verdict,
-        "" if missing else " ".join(finding),
+        verdict,
+        " ".join(finding),
     )
 
 
@@ -258,12 +288,9 @@ def _wider(results: Results, paper: Lines) -> Claim:
     printed = [int(w) for w in (paper_width(results, line) for line in paper.values()) if w != "-"]
     finding = []
     if not all(a < b for a, b in pairwise(printed)):
-        finding.append("The widths of the paper's own lines, read off, do not grow either.")
-    finding += [
-        f"At height {h} even the least error is that of a guess: its width is one of failures."
-        for h in results.study.heights
-        if are_guesses(results, h)
-    ]
+        grow = any(a < b for a, b in pairwise(printed))
+        how = f"with every level: {', '.join(map(str, printed))}" if grow else "either"
+        finding.append(f"The widths of the paper's own lines, read off, do not grow {how}.")
     return Claim(
         "Taller towers are less sensitive: the set of first step sizes that end within 10 % of the "
         "best is wider, the taller the tower",
@@ -285,9 +312,16 @@ def _large(results: Results, paper: Lines) -> Claim:
     unit, largest = results.study.unit, results.study.step_sizes[-1]
     ours = [point(results, height, largest) for height in results.study.heights]
     below = results.study.step_sizes[-2]
-    before = [point(results, height, below).mean for height in results.study.heights]
-    failing = sum(value > results.study.fails for value in before)
+    before = {height: point(results, height, below) for height in results.study.heights}
+    known = {height: o for height, o in before.items() if o.n}
+    failing = [o.mean > results.study.fails if o.n else None for o in before.values()]
     lost = sum(diverged(results, height, largest) for height in results.study.heights)
+    finding = [f"{lost} of these runs diverged."] if any(o.n for o in ours) else []
+    if known:
+        finding.append(
+            f"At {below:g} the errors at height {', '.join(map(str, known))} are "
+            f"{', '.join(o.plain(1) for o in known.values())}{unit}: {tally(failing)} fail there."
+        )
     return Claim(
         f"A far too large step size ({largest:g}) still fails at every height",
         lines(f"height {h}: {line[largest]:.1f}{unit}" for h, line in paper.items()),
@@ -297,7 +331,5 @@ def _large(results: Results, paper: Lines) -> Claim:
         ),
         least(ours),
         share_of(ours, [o.mean > results.study.fails for o in ours]),
-        f"{lost} of these runs diverged. At {below:g} the errors by height are "
-        + ", ".join(f"{value:.1f}" for value in before)
-        + f"{unit}: {failing} of {len(before)} fail there.",
+        " ".join(finding),
     )

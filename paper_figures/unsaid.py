@@ -1,8 +1,18 @@
 """What the paper does not say, what was chosen here, and how much hangs on it."""
 
 from collections.abc import Sequence
+from types import ModuleType
 
-from experiments.studies import figure4c, figure4c_adam, figure4d, figure4d_adam
+from experiments.studies import (
+    figure2a,
+    figure2b,
+    figure4c,
+    figure4c_adam,
+    figure4d,
+    figure4d_adam,
+    figure4e,
+    mlp_sweeps,
+)
 from experiments.studies.choices import CHOICES
 from experiments.study import Study
 from paper_figures import choices, points
@@ -12,6 +22,12 @@ from paper_figures.timings import Timings
 HEAD = ("left open", "chosen here", "how much hangs on it")
 NOT_VARIED = "not varied"
 
+
+def _epochs(study: ModuleType) -> int:
+    """The length of a run at the paper's own protocol."""
+    return study.STUDY.tier("paper").epochs
+
+
 # Beside Table 1, whose choices are undone one by one in the study `choices`.
 OTHERS = (
     ("Figure 2: batch, augmentation, normalisation, where weight decay is added",
@@ -20,9 +36,11 @@ OTHERS = (
      "SGD with a step size for each hyperparameter, as the notation suggests; the rest is "
      "torch-rnn's"),
     ("Figure 4: epochs of every sweep, and what is learned of momentum and betas",
-     "The lengths of Table 1 and Figures 2 and 3; the step size alone is learned"),
+     f"4a and 4b: Table 1's {mlp_sweeps.EPOCHS} epochs; 4c: {_epochs(figure4c)}, where Figure 2a "
+     f"has {_epochs(figure2a)} and 2b {_epochs(figure2b)}; 4d: as many steps as Figure 3; the step "
+     "size alone is learned"),
     ("Figure 4e: all but the step sizes and heights",
-     "Adam, batch 32, 5 epochs, four fifths of the images"),
+     f"Adam, batch 32, {_epochs(figure4e)} epochs, four fifths of the images"),
     ("Figure 4f: what height 0 is", "This library's own tower without a level above"),
     ("Seeds, and what ± means",
      "Seeds are paired, and each figure says how many; bootstrap intervals"),
@@ -44,6 +62,8 @@ def _above(found: Sequence[Results | Timings], studies: Sequence[Study]) -> str:
         if not isinstance(results, Results) or results.data != study.data:
             return f"not yet run on {TITLES[study.data]} with both"
         towers = [record for record in results.all() if "/" in record.run.tower]
+        if not towers:
+            return f"not yet run with {rule}"
         lost = sum(record.status == "diverged" for record in towers)
         parts.append(f"of {len(towers)} towers with {rule} {lost} diverge")
     return "; ".join(parts)
@@ -55,8 +75,8 @@ def table(found: Sequence[Results | Timings]) -> str:
     rows = []
     for key, choice in CHOICES.items():
         known = varied is not None and varied.data == varied.study.data
-        effect = choices.matters(varied, key) if known else "not yet run on MNIST"
-        rows.append(("Table 1", choice.made, effect))
+        effect = choices.matters(varied, key) if known else ""
+        rows.append(("Table 1", choice.made, effect or "not yet run on MNIST"))
     rows += [(what, ours, NOT_VARIED) for what, ours in OTHERS]
     rows += [(what, "SGD", _above(found, studies)) for what, studies in ABOVE.items()]
     return points.table(HEAD, rows)

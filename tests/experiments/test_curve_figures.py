@@ -109,6 +109,23 @@ def test_a_shortened_tier_says_so(judged, study):
     assert (REPRODUCED in verdicts) == (study in {"figure3", "figure4d"})
 
 
+@pytest.mark.parametrize(("lost", "verdict"), [(4, NOT), (3, TOO_SHORT)])
+def test_divergence_is_final_at_any_length(tmp_path, make_record, lost, verdict):
+    """Six points a line; at height 0 half of the paper's are near a guess themselves."""
+    study = find("figure4d")
+    starts = [f"lr {lr:g}" for lr in study.step_sizes[:lost]]
+    with Writer(study.path("small", tmp_path)) as writer:
+        for cell in study.select("small"):
+            record = make_record(cell.run, final={"test_perplexity": printed("figure4d", cell)})
+            if cell.row.endswith(tuple(starts)) and cell.run.seed != 1:  # two of three, or one
+                record = dataclasses.replace(record, status="diverged", final=None)
+            writer.append(record)
+    plain, *towers = figure4d.claims(load(study, tmp_path))[:4]
+    assert {claim.verdict for claim in towers} == {verdict}
+    assert plain.verdict == TOO_SHORT
+    assert ("4 of 6 points are lost" in towers[0].finding) == (verdict == NOT)
+
+
 def test_a_level_that_does_not_help_yet_may_do_so_later(judged):
     def change(cell, value):
         return 20.0 if cell.row == "height 3, lr 1e-07" else value
@@ -155,8 +172,9 @@ def test_figures_are_drawn_from_gaps_too(tmp_path, make_record, study):
     assert MISSING in {claim.verdict for claim in module.claims(results)}
     (path,) = module.draw(results, tmp_path / study)
     assert path.exists()
-    assert f"{len(cells) // 2} of {len(cells)} runs" in path.with_suffix(".md").read_text()
-    assert module.summary(results)
+    page = path.with_suffix(".md").read_text()
+    assert f"{len(cells) // 2} of {len(cells)} runs" in page
+    assert "nan" not in page + module.summary(results)
 
 
 def test_what_must_be_said_of_the_data_is_in_the_caption(judged, tmp_path):

@@ -201,6 +201,26 @@ def test_every_study_has_its_part_of_the_report():
     assert sorted(FIGURES) == sorted(name for names in report.PARTS.values() for name in names)
 
 
+def test_what_is_not_the_papers_is_counted_by_itself(tmp_path):
+    judged = claims_page.judge([(FIGURES[name], nothing(EXHIBITS[name])) for name in FIGURES])
+    count = {results.study.name: len(claims) for _, results, claims in judged}
+    goals = sum(count[name] for name in report.GOALS)
+    beside = sum(count[name] for name in report.BESIDE)
+    claimed = sum(count.values()) - goals - beside
+    text = report.write(judged, tmp_path).read_text()
+    assert (
+        f"Of {claimed} claims of the paper and its version of 2019: {claimed} not yet run. "
+        f"Of {beside} things measured beside it: {beside} not yet run. "
+        f"Of {goals} goals of the default: {goals} not yet run. [CLAIMS.md]"
+    ) in text
+    sums = [line for line in text.splitlines() if line.startswith("| **")]
+    assert sums == [
+        f"| **of the paper in all** |  | **{claimed}** |",
+        f"| **beside it in all** |  | **{beside}** |",
+        f"| **goals in all** |  | **{goals}** |",
+    ]
+
+
 def test_the_report_has_the_findings_of_each_study(made, save, tmp_path):
     results = save("small", made("small"))
     text = report.write(claims_page.judge([(table1, results)]), tmp_path).read_text()
@@ -208,6 +228,12 @@ def test_the_report_has_the_findings_of_each_study(made, save, tmp_path):
     assert "under 14 of 14 towers" in text
     assert "[more](table1/small.md)" in text
     assert "| Table 1 | Adam's beta2 is 0.999" in text
+    epochs = {
+        name: find(name).tier("paper").epochs for name in ("figure2a", "figure2b", "figure4c")
+    }
+    assert (
+        "4c: {figure4c}, where Figure 2a has {figure2a} and 2b {figure2b};".format(**epochs) in text
+    )
 
     results = save("smoke", made("smoke"))
     results = load(STUDY, tmp_path, "smoke")

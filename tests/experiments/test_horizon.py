@@ -42,6 +42,9 @@ def test_a_greedy_step_size(judged):
     short, greedy, cost = judged(GROWING, learned=0.12)
     assert (short.verdict, greedy.verdict, cost.verdict) == (REPRODUCED,) * 3
     assert "1.50" in short.ours
+    # The constant step size at the start is 1.5 decades off, and so is its loss.
+    assert "That of its start, 0.1, held constant is 1.500 [1.500, 1.500] above it" in cost.finding
+    assert cost.finding.endswith("to that learning takes off 0.500 [0.500, 0.500].")
 
 
 def test_one_that_is_not(judged):

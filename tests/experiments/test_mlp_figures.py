@@ -43,7 +43,19 @@ def test_its_own_numbers_bear_out_the_2019_version(judged):
     assert {c.verdict for c in (*lines, starts, enough, large)} == {REPRODUCED}
     # Levels 4 and 5 add nothing in these records.
     assert levels.verdict == PARTLY
-    assert "their own figure has 0.88" in levels.finding
+    assert "On average 0.88 decades a level over levels 1, 2, 3" in levels.finding
+    assert levels.finding.endswith("there it is 0.88.")
+
+
+def test_a_level_without_effect_moves_nothing(judged):
+    """Its start is within a step of the grid of theirs all the same."""
+
+    def as_two(cell):
+        return printed(dataclasses.replace(cell, row=cell.row.replace("height 3", "height 2")))
+
+    starts = judged("sensitivity2019", as_two)[4]
+    assert starts.verdict == PARTLY
+    assert starts.finding == "Not shown for level 3."
 
 
 def test_points_that_are_off_count_against_a_line(judged):
@@ -97,7 +109,19 @@ def test_a_row_that_hangs_on_its_kappa_is_named(judged):
 
     *_, hangs = judged("kappa", error)
     assert hangs.verdict == PARTLY
-    assert hangs.finding == "It does for `Adam / Adam`."
+    assert hangs.finding.startswith("It does for `Adam / Adam`. Left out, as none but the paper's")
+
+
+def test_a_row_without_neighbours_says_nothing_of_its_kappa(judged):
+    """Nor does one that is tried upwards alone say what less does."""
+    *_, hangs = judged("kappa", of_others)
+    left_out, upwards = hangs.finding.rstrip(".").split("; ")
+    assert left_out.endswith(
+        ": `AdaGrad / SGD`, `RMSProp^lr / SGD(0.0001)`, `RMSProp^{lr,gamma} / SGD(0.0001)`"
+    )
+    assert upwards.startswith("tried upwards only: `SGD / SGD`, `Adam / SGD(1e-05)`, ")
+    assert "AdaGrad / SGD" not in hangs.ours
+    assert hangs.ours.count("<br>") + 1 == len(kappa.TOWERS) - 3
 
 
 def test_a_grid_has_the_papers_own_value():
@@ -138,5 +162,6 @@ def test_figures_are_drawn_from_gaps_too(tmp_path, make_record, study):
     assert MISSING in {c.verdict for c in module.claims(results)}
     (path,) = module.draw(results, tmp_path / study)
     assert path.exists()
-    assert f"{len(cells) // 3} of {len(cells)} runs" in path.with_suffix(".md").read_text()
-    assert module.summary(results)
+    page = path.with_suffix(".md").read_text()
+    assert f"{len(cells) // 3} of {len(cells)} runs" in page
+    assert "nan" not in page + module.summary(results)

@@ -62,6 +62,15 @@ def test_the_cost_of_a_level_changes_the_verdict(whole, save, percent, verdict):
     assert f"eager: {percent:.2f} [{percent:.2f}, {percent:.2f}] %" in costs[0].ours
 
 
+def test_kinds_of_other_verdicts_are_partly(make_measurement, save):
+    """A level costs 5 % eager, which is too much, and 3 % compiled, which is not quite."""
+    made = make_measurement("lstm", percent=(0, 5, 10, 15))
+    for height in (1, 2, 3):
+        made.timings[f"height {height}, compiled"].seconds[:] = [1e-3 * (1 + 0.03 * height)] * 20
+    (claim,) = (c for c in figure4f.claims(save(made)) if "LSTM" in c.text and "1 to 2" in c.text)
+    assert claim.verdict == PARTLY
+
+
 def test_a_wide_interval_is_no_proof(make_measurement, save):
     """Height 3 is now faster than height 0 and now slower, without pattern."""
     made = make_measurement("lstm", percent=(0, 0, 0, 0))

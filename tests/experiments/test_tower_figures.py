@@ -8,7 +8,7 @@ from experiments.studies import find
 from experiments.studies.figure4a import STUDY
 from experiments.studies.tower_sweeps import name
 from paper_figures import __main__ as command
-from paper_figures import figure4a, figure4b
+from paper_figures import figure4a, figure4b, limitations
 from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED
 from paper_figures.results import load
 from paper_figures.tower_sweeps import table
@@ -59,8 +59,8 @@ def test_the_papers_own_numbers_are_no_wider_under_its_scheme(made, save):
 
 def test_a_width_is_a_number_of_decades():
     line = by_step_size(90, 90, 4.4, 4.41, 90, 4.0, 4.39, 90, 90, 90, 90)
-    assert width(line) == 3
-    assert [width(line) for line in figure4a.PAPER.values()] == [1, 3, 4, 5]
+    assert width(line, STUDY.guess) == 3
+    assert [width(line, STUDY.guess) for line in figure4a.PAPER.values()] == [1, 3, 4, 5]
     assert len(by_step_size(1, None, *[2] * 9)) == 10
 
 
@@ -101,7 +101,9 @@ def test_missing_points_are_missing_and_nothing_breaks(made, save, tmp_path):
     results = save("figure4a", some[:15])
     assert [claim.verdict for claim in judged(results)] == [REPRODUCED, *[MISSING] * 6]
     figure4a.draw(results, tmp_path / "drawn")
-    assert "15 of 88 runs" in (tmp_path / "drawn" / "small.md").read_text()
+    page = (tmp_path / "drawn" / "small.md").read_text()
+    assert "15 of 88 runs" in page
+    assert "nan" not in page + figure4a.summary(results)
 
 
 def test_other_data_test_nothing(made, save):
@@ -125,7 +127,7 @@ def test_a_study_without_records_is_said_to_be_not_yet_run(
     assert "figure4a has no records" in capsys.readouterr().err
 
 
-def test_a_width_of_failures_is_said_to_be_one(made, save):
+def test_failures_have_no_width(made, save, tmp_path):
     """Where all of a height's runs are as a guess, they are within 10 % of the best of them."""
     records = [
         dataclasses.replace(record, final={"test_error": 90.0})
@@ -133,7 +135,20 @@ def test_a_width_of_failures_is_said_to_be_one(made, save):
         for record in made("figure4a")
     ]  # fmt: skip
     results = save("figure4a", records)
-    (finding,) = (claim.finding for claim in judged(results) if "less sensitive" in claim.text)
-    assert "At height 3 even the least error is that of a guess" in finding
-    assert finding.count("guess") == 1
-    assert table(results, figure4a.PAPER, "").count("all no better than a guess") == 1
+    assert set(widths(results, 3).values()) == {0}
+    (claim,) = (claim for claim in judged(results) if "less sensitive" in claim.text)
+    assert "height 3: 0.0 [0.0, 0.0]" in claim.ours
+    figure4a.draw(results, tmp_path / "drawn")
+
+
+def test_widths_that_grow_somewhere_are_told(made, save, monkeypatch):
+    paper = figure4a.PAPER | {1: figure4a.PAPER[0]}
+    monkeypatch.setattr(figure4a, "PAPER", paper)
+    (claim,) = (c for c in judged(save("figure4a", made("figure4a"))) if "less sens" in c.text)
+    assert "read off, do not grow with every level: 1, 1, 4, 5." in claim.finding
+
+
+def test_the_limitations_have_what_fails_at_each_height(made, save):
+    text = limitations.table([save("figure4a", made("figure4a"))])
+    assert "from 100: 2 of 2 runs at height 0, 2 of 2 runs at height 1, " in text
+    assert "end above 20 %, none of them by a loss that isn't finite" in text
