@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ def save(path: Path, unfinished: Unfinished) -> None:
             os.fsync(stream.fileno())
         os.replace(temporary, file)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise ExperimentError(
             f"cannot write to {file}: {error.strerror}. All records are safe, and so is the last "
             f"checkpoint of these runs if there is one; make room and start again"

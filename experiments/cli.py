@@ -18,7 +18,7 @@ from experiments.execution import Pause
 from experiments.executors import cluster, processes
 from experiments.progress import Progress
 from experiments.run import Record, Run
-from experiments.studies import STUDIES, TIMINGS, find
+from experiments.studies import STUDIES, TIMINGS, find, having
 from experiments.study import RESULTS, Study
 from experiments.sweep import sweep, todo
 from experiments.timing import session
@@ -205,9 +205,12 @@ def _recorded(results: Path, tier: str | None) -> list[Study]:
         tiers = [tier] if tier else study.tiers
         return any(store.read(study.path(name, results)) for name in tiers)
 
-    chosen = [study for study in STUDIES.values() if has_records(study)]
+    chosen = [study for study in having(tier, STUDIES).values() if has_records(study)]
     if not chosen:
-        raise ExperimentError(f"nothing was compared: no study has records in {results}")
+        raise ExperimentError(
+            f"nothing was compared: no study has records{f' of tier {tier}' if tier else ''} in "
+            f"{results}"
+        )
     return chosen
 
 

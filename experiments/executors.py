@@ -66,6 +66,22 @@ def cluster(address: str) -> Iterator[tuple[Executor, Callable[[], int]]]:
             executor.shutdown(wait=False)
 
 
+def require_device(device: str) -> None:
+    """Check that this process can train on `device`.
+
+    Raises:
+        ExperimentError: it can't.
+    """
+    try:
+        torch.zeros(1, device=device).tolist()  # tensors on "meta" have no values
+    except Exception as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        raise ExperimentError(
+            f"torch {torch.__version__} can't use the device {device!r} here ({reason}). Name one "
+            f"that this machine has, such as cpu or cuda:0, or leave --device out"
+        ) from error
+
+
 def versions() -> dict[str, str]:
     """Those that must be the same wherever runs are trained."""
     python = ".".join(platform.python_version_tuple()[:2])

@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from experiments import ExperimentError
 from experiments.run import SCHEMA, Record, Run
 
 T = TypeVar("T")
+NEEDED = ("finished", "device")  # of a record's provenance: what readers choose by
 
 
 def read(path: Path) -> dict[str, Record]:
@@ -47,16 +49,25 @@ def entries(path: Path, schema: int, make: Callable[[dict[str, Any]], T]) -> Ite
         schema: the one that its records must have.
         make: makes a record of a line's fields.
     """
-    if not path.exists():
+    try:
+        complete = path.read_bytes().split(b"\n")[:-1]
+    except (FileNotFoundError, NotADirectoryError):
         return
-    complete = path.read_bytes().split(b"\n")[:-1]
+    except OSError as error:
+        raise ExperimentError(
+            f"cannot read {path}: {error.strerror}. Give leave to read it, or name another folder "
+            f"with --results"
+        ) from error
     for number, line in enumerate(complete, 1):
         place = f"{path}, line {number}"
         try:
             fields = json.loads(line)
             found = fields["schema"]
             made = make(fields) if found == schema else None
-        except (ValueError, TypeError, KeyError) as error:
+            for name in NEEDED if found == schema else ():
+                if not isinstance(fields["provenance"][name], str):
+                    raise TypeError(f"{name!r} of its provenance is no text")
+        except (ValueError, TypeError, KeyError, AttributeError, ExperimentError) as error:
             raise ExperimentError(
                 f"{place} is not a record ({type(error).__name__}: {error}). Restore the file, or "
                 f"delete that line: what it recorded can be made again"
@@ -70,6 +81,18 @@ def entries(path: Path, schema: int, make: Callable[[dict[str, Any]], T]) -> Ite
         yield made
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the system refuses the block, which writes `path`, is an error that names both."""
+    try:
+        yield
+    except OSError as error:
+        raise ExperimentError(
+            f"cannot write to {error.filename or path}: {error.strerror or error}. Give leave to "
+            f"write there, or make room, or name another folder with --results"
+        ) from error
+
+
 class Writer:
     """The one writer of a file of records; a context manager.
 
@@ -79,25 +102,26 @@ class Writer:
         dropped: how many bytes of a torn last line were cut off.
 
     Raises:
-        ExperimentError: another process is writing the file.
+        ExperimentError: another process is writing the file, or it can't be written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab", buffering=0)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise ExperimentError(
-                f"{path} is being written by another run of the experiments. Wait for it, or "
-                f"stop it, and start again"
-            ) from None
-        content = path.read_bytes()
-        end = content.rfind(b"\n") + 1
-        self.dropped = len(content) - end
-        self._file.truncate(end)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("ab", buffering=0)
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._file.close()
+                raise ExperimentError(
+                    f"{path} is being written by another run of the experiments. Wait for it, or "
+                    f"stop it, and start again"
+                ) from None
+            content = path.read_bytes()
+            end = content.rfind(b"\n") + 1
+            self.dropped = len(content) - end
+            self._file.truncate(end)
 
     def append(self, *records: Any) -> None:
         """Add records (dataclasses), on the disk before this returns, or not at all."""

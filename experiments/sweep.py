@@ -6,13 +6,25 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import TypeVar
 
 from tqdm import tqdm
 
-from experiments import ExperimentError, checkpoints, data, optimizers, provenance, store, tasks
+from experiments import (
+    ExperimentError,
+    checkpoints,
+    data,
+    executors,
+    optimizers,
+    provenance,
+    store,
+    tasks,
+)
 from experiments.batches import batches
 from experiments.execution import NEVER, CheckpointError, Pause, execute_all
 from experiments.run import Record, Run, Unfinished
+
+T = TypeVar("T")
 
 
 def todo(runs: Sequence[Run], records: Mapping[str, Record]) -> list[Run]:
@@ -48,6 +60,8 @@ def sweep(
         elsewhere: results of other files, by key; those that are wanted are copied.
         report: called with each new record, and with what has been paused.
     """
+    if device != "cpu":  # there is always one; any other is asked for where runs are trained
+        _result(executor.submit(executors.require_device, device))
     with store.Writer(path) as writer:
         if writer.dropped:
             tqdm.write(f"{path}: a torn last line ({writer.dropped} bytes) was cut off")
@@ -147,10 +161,10 @@ def _afresh(runs: Sequence[Run]) -> Unfinished:
     return Unfinished(tuple(runs), epoch=1, batch=0, payload=b"")
 
 
-def _result(future: Future[list[Record | Unfinished]]) -> list[Record | Unfinished]:
+def _result(future: Future[T]) -> T:
     try:
         return future.result()
-    except CheckpointError:
+    except ExperimentError:
         raise
     except BrokenProcessPool as error:
         raise ExperimentError(

@@ -160,6 +160,8 @@ def _first(curves: Any, epochs: int) -> Any:
 def _fullest(study: Study, tiers: list[str], results: Path) -> tuple[str, set[str]] | None:
     """The fullest of `tiers` that has records and what it takes to train them; and which data sets
     beside the tier's own are lacking, whose runs are left out."""
+    for name in tiers:
+        study.tier(name)
     recorded = [name for name in tiers if store.read(study.path(name, results))]
     if not recorded:
         raise ExperimentError(

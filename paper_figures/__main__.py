@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from experiments import ExperimentError
-from experiments.studies import EXHIBITS
+from experiments.store import writing
+from experiments.studies import EXHIBITS, having
 from experiments.study import RESULTS
 from paper_figures import (
     choices,
@@ -75,18 +76,20 @@ def main() -> int:
             print(report.verdicts(_judged(options.results)))
             return 0
         for name, results in _chosen(options).items():
-            FIGURES[name].draw(results, options.results / name)
+            with writing(options.results / name):
+                FIGURES[name].draw(results, options.results / name)
             print(f"{options.results / name}: {FIGURES[name].caption(results)}")
         judged = _judged(options.results)
         for _, results, _ in judged:
             if not results.all():
                 print(f"{options.results / results.study.name}: not yet run")
-        print(claims_page.write(judged, options.results))
-        print(report.write(judged, options.results))
-        if options.results == RESULTS:
-            summary = report.verdicts(judged)
-            print(readme.write(load(EXHIBITS["table1"], RESULTS), summary, RESULTS))
-            print(readme.write_performance(RESULTS))
+        with writing(options.results):
+            print(claims_page.write(judged, options.results))
+            print(report.write(judged, options.results))
+            if options.results == RESULTS:
+                summary = report.verdicts(judged)
+                print(readme.write(load(EXHIBITS["table1"], RESULTS), summary, RESULTS))
+                print(readme.write_performance(RESULTS))
     except ExperimentError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -108,9 +111,10 @@ def _chosen(options: argparse.Namespace) -> dict[str, Results]:
     if options.study:
         study = EXHIBITS[options.study]
         return {study.name: load(study, options.results, options.tier)}
-    found = {name: look(EXHIBITS[name], options.results, options.tier) for name in FIGURES}
+    studies = having(options.tier, {name: EXHIBITS[name] for name in FIGURES})
+    found = {name: look(each, options.results, options.tier) for name, each in studies.items()}
     if not any(found.values()):
-        load(EXHIBITS[next(iter(FIGURES))], options.results, options.tier)  # says what to do
+        load(next(iter(studies.values())), options.results, options.tier)  # says what to do
     return {name: results for name, results in found.items() if results}
 
 

@@ -1,5 +1,8 @@
 """The studies. A new one is a module beside these and an entry in `STUDIES`."""
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 from experiments import ExperimentError
 from experiments.studies import (
     choices,
@@ -55,6 +58,17 @@ STUDIES: dict[str, Study] = {
 # What is measured, not trained.
 TIMINGS = {study.name: study for study in (figure4f.STUDY, cost.STUDY)}
 EXHIBITS: dict[str, Exhibit] = {**STUDIES, **TIMINGS}
+
+E = TypeVar("E", bound=Exhibit)
+
+
+def having(tier: str | None, exhibits: Mapping[str, E]) -> dict[str, E]:
+    """Those of `exhibits` that have `tier`, all if it is None, or an error that lists the tiers."""
+    found = {name: each for name, each in exhibits.items() if tier is None or tier in each.tiers}
+    if not found:
+        known = dict.fromkeys(name for each in exhibits.values() for name in each.tiers)
+        raise ExperimentError(f"no study has a tier {tier!r}; there are {', '.join(known)}")
+    return found
 
 
 def find(name: str) -> Study:

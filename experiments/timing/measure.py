@@ -180,8 +180,7 @@ def warm_up(trainer: Trainer) -> None:
 
 def settle(device: str, threads: int) -> None:
     """This process as training runs have it; denormals would slow a step down tenfold."""
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ExperimentError(f"torch {torch.__version__} finds no GPU here: leave --device out")
+    executors.require_device(device)
     torch.set_flush_denormal(True)
     torch.set_num_threads(threads)
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from experiments import optimizers, provenance, store
+from experiments import executors, optimizers, provenance, store
 from experiments.timing.measure import measure
 from experiments.timing.measurement import Measurement, latest, load
 from experiments.timing.record import Timing
@@ -31,6 +31,7 @@ def session(
     chosen, extent = study.select(tier, only), study.tier(tier)
     for text in extent.texts:
         optimizers.require(text)
+    executors.require_device(device)
     source = provenance.source()
     with store.Writer(path) as writer:
         for workload, heights in chosen.items():

@@ -13,6 +13,7 @@ from experiments.cli import main
 from experiments.execution import Pause, execute_all
 from experiments.store import Writer
 from experiments.studies import find
+from paper_figures import __main__ as paper_figures
 
 CELLS = ["table1", "--tier", "smoke", "--only", "Adam*", "--seeds", "1"]
 
@@ -76,12 +77,74 @@ def test_a_dry_run_and_a_limit(tmp_path, capsys):
         (["run", "table9"], "no study 'table9'; known: table1"),
         (["run", "table1", "--tier", "huge"], "no tier 'huge'; it has smoke, small, paper"),
         (["verify", "--tier", "small", "--results", "nowhere"], "nothing was compared"),
+        (["verify", "--tier", "huge"], "no study has a tier 'huge'; there are smoke, small, paper"),
+        (["verify", "table1", "--tier", "huge"], "no tier 'huge'; it has smoke, small, paper"),
         (["status", "table1", "--only", "Adamw"], "no cell matches 'Adamw'; there are\n  SGD"),
     ],
 )
 def test_mistakes_are_named(arguments, message, capsys):
     assert main(arguments) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["run", *CELLS], ["time", "figure4f", "--tier", "smoke"]],
+    ids=["run", "time"],
+)
+def test_results_that_can_not_be_written_are_an_error(in_this_process, tmp_path, command, capsys):
+    (tmp_path / "file").touch()
+    assert main([*command, "--results", str(tmp_path / "file")]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: cannot write to {tmp_path / 'file'}")
+    assert "Not a directory" in message
+
+
+@pytest.mark.parametrize("device", ["foo", "meta"])
+@pytest.mark.parametrize(
+    "command",
+    [["run", *CELLS], ["time", "figure4f", "--tier", "smoke"]],
+    ids=["run", "time"],
+)
+def test_a_device_that_is_none_is_an_error(in_this_process, tmp_path, command, device, capsys):
+    assert main([*command, "--device", device, "--results", str(tmp_path)]) == 1
+    assert f"can't use the device '{device}' here" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def plot(tmp_path, monkeypatch, make_record):
+    """Draw what there is of one cell of `study`, as a user would; returns the exit status."""
+
+    def draw(study, tier, *arguments):
+        with Writer(find(study).path(tier, tmp_path)) as writer:
+            writer.append(make_record(find(study).select(tier)[0].run))
+        where = ["--results", str(tmp_path)]
+        monkeypatch.setattr("sys.argv", ["paper_figures", *arguments, *where])
+        return paper_figures.main()
+
+    return draw
+
+
+def test_a_plot_of_a_tier_passes_over_studies_without_it(plot, tmp_path, capsys):
+    assert plot("table1", "small", "--tier", "small") == 0
+    assert f"{tmp_path / 'table1'}: Tier small: " in capsys.readouterr().out
+    assert (tmp_path / "table1" / "small.svg").exists()
+
+
+def test_a_plot_of_a_tier_that_has_nothing_is_an_error(plot, capsys):
+    assert plot("table1", "small", "--tier", "huge") == 1
+    assert "no study has a tier 'huge'; there are smoke, small, paper" in capsys.readouterr().err
+    assert plot("table1", "small", "--tier", "smoke") == 1
+    assert "has no records of tier smoke" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["table1/small.svg", "table1/small.md", "CLAIMS.md", "REPORT.md"])
+def test_a_page_that_can_not_be_written_is_an_error(plot, tmp_path, name, capsys):
+    (tmp_path / name).mkdir(parents=True)
+    assert plot("table1", "small", "table1") == 1
+    expected = f"error: cannot write to {tmp_path / name}: Is a directory"
+    assert capsys.readouterr().err.startswith(expected)
 
 
 @pytest.fixture

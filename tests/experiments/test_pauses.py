@@ -108,6 +108,13 @@ def test_a_full_disk_leaves_no_half_of_a_checkpoint(path, monkeypatch):
     assert list(checkpoints.folder(path).iterdir()) == []
 
 
+def test_a_folder_of_checkpoints_that_can_not_be_made_is_named(path):
+    path.parent.mkdir()
+    checkpoints.folder(path).touch()
+    with pytest.raises(ExperimentError, match=r"cannot write to .*: File exists"):
+        checkpoints.save(path, paused())
+
+
 def test_the_same_run_of_another_study_is_copied(path):
     known = sweep(ALONE, path.with_name("other.jsonl"), Here())
     monster = Here()

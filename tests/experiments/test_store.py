@@ -12,6 +12,7 @@ import pytest
 from experiments import ExperimentError
 from experiments.run import SCHEMA
 from experiments.store import Writer, read
+from experiments.timing.measurement import load
 
 
 @pytest.fixture
@@ -64,6 +65,39 @@ def test_another_schema_is_named(path, records):
         read(path)
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"run": {"task": "nothing"}}, "there is no task 'nothing'"),
+        ({"run": {"tower": "Prodigy(1)"}}, "is no rival"),
+        ({"run": {"tower": "SGD("}}, "GdtuoError"),
+        ({"run": {"tower": 5}}, "AttributeError"),
+        ({"provenance": {"finished": None}}, "'finished' of its provenance is no text"),
+        ({"provenance": {"finished": ...}}, "KeyError: 'finished'"),
+        ({"provenance": {"device": ...}}, "KeyError: 'device'"),
+    ],
+)
+def test_a_line_that_is_json_but_no_record_is_named(path, records, changes, reason):
+    write(path, records[:2])
+    lines = path.read_text().splitlines(keepends=True)
+    fields = json.loads(lines[1])
+    for name, values in changes.items():
+        changed = fields[name] | values
+        fields[name] = {key: value for key, value in changed.items() if value is not ...}
+    path.write_text(lines[0] + json.dumps(fields) + "\n")
+    with pytest.raises(ExperimentError, match=r"tier\.jsonl, line 2 is not a record") as error:
+        read(path)
+    assert reason in str(error.value)
+
+
+def test_a_measurement_without_a_date_is_named(path, make_measurement):
+    timing = make_measurement("mlp").first
+    del timing.provenance["finished"]
+    write(path, [timing])
+    with pytest.raises(ExperimentError, match=r"line 1 is not a record \(KeyError: 'finished'\)"):
+        load(path)
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_result_beats_a_failure_and_a_newer_one_an_older(path, run, make_record, order):
     failed = make_record(run, status="failed", final=None)
@@ -83,6 +117,22 @@ def test_a_second_writer_is_refused_until_the_first_ends(path, records):
     with Writer(path), pytest.raises(ExperimentError, match="is being written by another run"):
         Writer(path)
     write(path, records)
+
+
+def test_a_folder_that_can_not_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "study" / "tier.jsonl"
+    with pytest.raises(ExperimentError, match=r"cannot write to .*file/study.*: Not a directory"):
+        Writer(path)
+    assert read(path) == {}
+
+
+def test_a_file_that_is_a_folder_is_named(path):
+    path.mkdir(parents=True)
+    with pytest.raises(ExperimentError, match=r"cannot write to .*tier\.jsonl: Is a directory"):
+        Writer(path)
+    with pytest.raises(ExperimentError, match=r"cannot read .*tier\.jsonl: Is a directory"):
+        read(path)
 
 
 def test_a_killed_writer_leaves_whole_records_and_no_lock(path, run, make_record, tmp_path):

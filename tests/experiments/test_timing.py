@@ -159,7 +159,7 @@ def test_a_tower_that_cannot_be_compiled_is_an_error():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
 def test_no_gpu_is_named():
-    with pytest.raises(ExperimentError, match="finds no GPU here"):
+    with pytest.raises(ExperimentError, match="can't use the device 'cuda' here"):
         measure(TINY, [Contender(0)], rounds=1, block_seconds=0, device="cuda")
 
 
