@@ -5,7 +5,7 @@ written before the runs.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import mean
 
 import seaborn as sns
@@ -191,6 +191,13 @@ def no_worse(results: Results, cell: Cell) -> Claim:
     )  # fmt: skip
 
 
+def _better_than(over: Mapping[str, Estimate], parts: Sequence[bool | None]) -> str:
+    if any(each.n for each in over.values()) and all(part is None for part in parts):
+        less = [each.mean < 0 if each.n else None for each in over.values()]
+        return f"Of one run each there is no interval; it is below {tally(less, 'rivals')}."
+    return f"It is better than {tally(parts, 'rivals')}."
+
+
 def better(results: Results, cell: Cell) -> Claim:
     """That in the mean over tasks the default is better than each rival."""
     of, over, complete = results.fewest, {}, True
@@ -208,7 +215,7 @@ def better(results: Results, cell: Cell) -> Claim:
         lines(f"{found.text(1, ' %')} above {rival}" for rival, found in over.items()),
         fewest(over.values()),
         verdict(parts if complete else [*parts, None], over.values()),
-        f"It is better than {tally(parts, 'rivals')}."
+        _better_than(over, parts)
         + ("" if complete else " Not all tasks have runs of all of them."),
     )
 
