@@ -1,6 +1,7 @@
 """The command line: `python -m experiments list | run | status | plot | verify | time`."""
 
 import argparse
+import math
 import os
 import signal
 import subprocess
@@ -194,6 +195,7 @@ def _verify(options: argparse.Namespace) -> int:
             sample=options.sample,
             seed=options.seed,
             results=options.results,
+            longest=math.inf if options.study else verify.LONGEST,
         )
     return 0 if agree else 1
 
@@ -275,7 +277,9 @@ def _parser() -> _Parser:
     run.add_argument("--dry-run", action="store_true", help="only say what would be trained")
     plot.add_argument("study", nargs="?", help="default: all")
     plot.add_argument("--tier", help="default: the fullest that has records")
-    check.add_argument("study", nargs="?", help="default: all that have records")
+    check.add_argument(
+        "study", nargs="?", help="default: all that have records and train an epoch in a minute"
+    )
     check.add_argument("--tier", help="default: the fullest that has records and data")
     check.add_argument(
         "--sample", type=_count, default=8, help="runs a study; default: %(default)s"

@@ -34,6 +34,7 @@ from experiments.train import COSINE, last
 # By metric: the least that is allowed, as it is and as a share of the mean.
 NARROWEST = {"test_error": (0.5, 0.0), "test_perplexity": (0.0, 0.02), "test_loss": (0.0, 0.02)}
 SECONDS = 8.0  # of recorded training for each study: what one waits for
+LONGEST = 60.0  # the same, where even the first epoch of a run takes longer
 BEGINNING = ("status", "started", "curves", "final")
 REPEATED = (*BEGINNING, "lr_last_epoch", "steps")
 
@@ -46,6 +47,7 @@ def verify(
     sample: int = 8,
     seed: int = 0,
     results: Path = RESULTS,
+    longest: float = math.inf,
 ) -> bool:
     """Print how a sample of each study's cheaper runs compares; whether all agree.
 
@@ -56,11 +58,12 @@ def verify(
         sample: how many runs; one of them is a rerun, from the recorded values of its parent.
         seed: of the choice.
         results: the folder of the records.
+        longest: leave out a study whose least comparison takes more recorded seconds.
 
     Raises:
         ExperimentError: there is nothing to compare with.
     """
-    begun = [_begin(study, executor, tier, sample, seed, results) for study in studies]
+    begun = [_begin(study, executor, tier, sample, seed, results, longest) for study in studies]
     under_way = [each for each in begun if each is not None]
     if not under_way:
         raise ExperimentError("nothing was compared: every tier with records was left out")
@@ -71,7 +74,13 @@ _Check = tuple[Cell, Run, Future[Record]]
 
 
 def _begin(
-    study: Study, executor: Executor, tier: str | None, sample: int, seed: int, results: Path
+    study: Study,
+    executor: Executor,
+    tier: str | None,
+    sample: int,
+    seed: int,
+    results: Path,
+    longest: float,
 ) -> tuple[str, list[_Check], list[Cell], dict[str, Record]] | None:
     """What is trained, as said in a line; with what; and what it is compared with. None: nothing
     of this study can be trained here."""
@@ -93,6 +102,16 @@ def _begin(
     chosen = _choose(comparable, records, sample, seed)
     if not chosen:
         raise ExperimentError(f"nothing was compared: {path} has no results of {study.name}")
+    first = records[chosen[0].run.key]
+    least = (
+        first.seconds * beginning(first).epochs / max(1, len(first.curves.get("train_loss", ())))
+    )
+    if least > longest:
+        print(
+            f"{study.name}, tier {tier}, is left out: the first epoch of a run takes {least:.0f} "
+            f"seconds; python -m experiments verify {study.name} trains it"
+        )
+        return None
     checks = []
     for cell in chosen:
         run = beginning(records[cell.run.key])
