@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from gdtuo.errors import GdtuoError
@@ -40,10 +41,10 @@ def _keep(rule: Rule, name: str, value: Any) -> None:
 def _by_name(owner: str, what: str, given: Any, example: str) -> dict[str, Any]:
     """What was given by the names of hyperparameters, or is kept so already."""
     pairs = given.items() if isinstance(given, Mapping) else () if given is None else given
-    pairs = [pairs] if isinstance(pairs, (str, int, float)) else pairs
-    if not all(isinstance(x, tuple) and len(x) == 2 and isinstance(x[0], str) for x in pairs):
+    pairs = tuple(pairs) if isinstance(pairs, Iterable) else (pairs,)
+    if not all(isinstance(x, (tuple, list)) and len(x) == 2 for x in pairs):
         raise GdtuoError(f"{owner}: {what}={given!r}. Give it by name: {what}={example}.")
-    return dict(pairs)
+    return {str(name): value for name, value in pairs}
 
 
 def _settle_coordinates(rule: Rule, owner: str) -> None:
@@ -85,7 +86,7 @@ def _settle_bounds(rule: Rule, owner: str) -> None:
     for name, pair in given.items():
         domain = rule.coordinates_of(name).domain
         is_pair = isinstance(pair, (tuple, list)) and len(pair) == 2
-        low, high = pair if is_pair and all(isinstance(x, (int, float)) for x in pair) else (1, 0)
+        low, high = pair if is_pair and all(isinstance(x, Real) for x in pair) else (1, 0)
         if not (domain.contains(low) and domain.contains(high) and low < high):
             raise GdtuoError(
                 f"{owner}: bounds={{{name!r}: {pair!r}}}. Expected (lowest, highest), each "

@@ -14,7 +14,7 @@ from gdtuo import groups, stepping
 from gdtuo.cell import Store
 from gdtuo.core import arithmetic_dtype
 from gdtuo.groups import Group
-from gdtuo.learner import Learner
+from gdtuo.learner import MOVED, Learner
 from gdtuo.ranks import Ranks
 from gdtuo.sharded import part_of
 from gdtuo.stepping import Gradients, Work
@@ -149,8 +149,8 @@ class BoundStep:
     def _of_group(
         self, store: Store, learners: Sequence[Learner], counts: bool
     ) -> tuple[Tensors, Layout, Tensors]:
-        texts = ("tower", "coordinates")
-        tensors = {k: v for k, v in store.items() if isinstance(v, Tensor) and k not in texts}
+        unread = ("tower", "coordinates", MOVED)
+        tensors = {k: v for k, v in store.items() if isinstance(v, Tensor) and k not in unread}
         constant = store["level0.constant"]
         if counts:
             tensors["taken"] = torch.zeros((), dtype=torch.int64, device=constant.device)

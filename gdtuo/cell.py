@@ -285,8 +285,9 @@ def _in_order(part: Tensor, strides: Sequence[int]) -> bool:
     for size, stride in reversed(dimensions[outer:]):
         if size != 1 and stride != expected:
             return False
-        expected *= size
-    return all(s == t for (_, s), t in zip(dimensions, strides[:-1], strict=False))
+        expected *= max(size, 1)
+    outside = zip(dimensions, strides[:-1], strict=False)
+    return all(size == 1 or stride == other for (size, stride), other in outside)
 
 
 def is_contiguous(tensor: Tensor, store: Store) -> bool:

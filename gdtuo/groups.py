@@ -31,6 +31,11 @@ States = MutableMapping[Tensor, Store]
 GROUP_KEYS = frozenset({"params", "rule", "param_names", "initial_lr", "name"})
 
 
+# What else stands in a group: of a tower's own, and of torch's schedulers.
+KEPT = frozenset({"lr", "unscheduled_lr", "previous_lr_factor", "steps", "format", "tower"})
+KEPT |= {"coordinates", "initial_lr", "max_lr", "min_lr", "swa_lr", "base_momentum", "max_momentum"}
+
+
 def check_bottom(rule: Any) -> None:
     """Raise `GdtuoError` unless ``rule`` can update parameters."""
     if not isinstance(rule, Rule):
@@ -72,7 +77,7 @@ def rule_of(group: Group, default: Rule, per: Granularity) -> Rule:
 def check_edits(group: Group, rule: Rule) -> None:
     """Raise `GdtuoError` if a value was written into ``group`` that nothing would read."""
     for name in rule.specs:
-        if name in group and name != "lr":
+        if name in group and name not in KEPT:
             raise GdtuoError(
                 f"param_groups[i][{name!r}] = {group[name]!r} would change nothing: a tower keeps "
                 f"{name} itself. Give it with the rule or the group when the tower is made, or "
@@ -142,8 +147,8 @@ def follow(group: Group, states: States, levels: tuple[Level, ...], guard: int, 
         for key, value in store.items():
             if isinstance(value, Tensor):
                 dtype = arithmetic_dtype(p.dtype) if key in levels[0].state_keys else p.dtype
-                if key == "previous_gradient":  # torch 2.6 has no other than the parameter's
-                    dtype = getattr(p, "grad_dtype", None) or dtype
+                if key == "previous_gradient" and hasattr(p, "grad_dtype"):  # not in torch 2.6
+                    dtype = p.grad_dtype or value.dtype  # None: any
                 store[key] = _moved(value, dtype, p.device)
     for key, value in group.items():
         if isinstance(value, Tensor) and key not in ("tower", "coordinates"):

@@ -25,7 +25,7 @@ Parts = dict[Any, tuple[int | slice, torch.Size | None]]
 FORMAT = 2
 
 BEGUN = "level0.begun"  #: in a store: 1 once all have moved, where the first step is to be in range
-MOVED = "level0.moved"  #: until then: which copies have
+MOVED = "level0.moved"  #: which copies had, until then
 EXCESS = "level0.excess"  #: the logarithm of the last stride over its limit
 
 
@@ -78,11 +78,13 @@ class Learner:
 
     def add_strides(self) -> None:
         """What `gdtuo.strides` keeps, where it isn't there yet."""
+        learned = self.coordinates(0)[0]
+        zeros = learned.new_zeros(learned.shape[1:])
         if self.safeguards.start is not None:
             self.store.setdefault(BEGUN, int(self.store["steps"] > 0))
+            self.store.setdefault(MOVED, zeros.bool())
         if self.safeguards.stride is not None:
-            learned = self.coordinates(0)[0]
-            self.store.setdefault(EXCESS, learned.new_zeros(learned.shape[1:]))
+            self.store.setdefault(EXCESS, zeros)
 
     def start_counts(self) -> None:
         """Of the steps that a guard skips: all, those in a row until now, and by their causes, the
@@ -131,7 +133,7 @@ class Learner:
     def check_learned(self, i: int, names: Iterable[str]) -> None:
         """Raise `GdtuoError` unless level i is there and all of ``names`` are learned at it."""
         learned = self.levels[i].learned if 0 <= i < len(self.levels) else ()
-        unknown = {str(name) for name in names} - set(learned)
+        unknown = {x if isinstance(x, str) else repr(x) for x in names} - set(learned)
         if unknown or not learned:
             raise GdtuoError(
                 f"Level {i} of {self.levels[0].rule} learns {', '.join(learned) or 'nothing'}, not "

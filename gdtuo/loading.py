@@ -28,15 +28,19 @@ def load(
 
     The user's hooks that come before have their say first, those that come after the last word.
     """
-    if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= state_dict.keys():
-        what = f"a {type(state_dict).__name__}"
-        if isinstance(state_dict, Mapping):
-            what = f"a dictionary of {', '.join(map(repr, state_dict)) or 'nothing'}"
-        raise GdtuoError(f"The state is {what}. Give what `state_dict()` returned.")
+    if not isinstance(state_dict, Mapping):
+        raise GdtuoError(
+            f"The state is a {type(state_dict).__name__}. Give what `state_dict()` returned."
+        )
     checked: dict[str, Any] = {}
 
     def check(_: Any, given: dict[str, Any]) -> dict[str, Any]:
-        groups.check_alike(optimizer.param_groups, given.get("param_groups", []))
+        if not {"state", "param_groups"} <= given.keys():
+            raise GdtuoError(
+                f"The state is a dictionary of {', '.join(map(repr, given)) or 'nothing'}. Give "
+                "what `state_dict()` returned."
+            )
+        groups.check_alike(optimizer.param_groups, given["param_groups"])
         given = _upgraded(given, levels_of)
         ours, saved = optimizer.param_groups, given["param_groups"]
         for levels, group, theirs in zip(levels_of, ours, saved, strict=True):

@@ -100,12 +100,14 @@ class Work:
 
     def pieces(self) -> Iterator[Work]:
         """That of a large tensor, by parts; what is done in each is in the caches."""
+        flat: list[Tensor | None] = []
         for cell, at in self.cell.pieces():
             if cell is self.cell:
                 yield self
-            else:
-                g, along = self.g.reshape(-1)[at], self.along
-                along = None if along is None else along.reshape(-1)[at]
+            else:  # a gradient may have to be copied for it: once
+                flat = flat or [x if x is None else x.reshape(-1) for x in (self.g, self.along)]
+                g, along = (x if x is None else x[at] for x in flat)
+                assert g is not None
                 yield Work(self.group, cell, g, along, self.lr_factor)
 
     def catch_up(self, learned: Tensor, along: Tensor | None) -> tuple[Tensor | None, State]:

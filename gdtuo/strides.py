@@ -36,7 +36,7 @@ def add(total: Tensor, cell: Cell, step: Tensor) -> None:
     by_member = cell.copies is ...
     squares, number = [], 0
     for tensors in ([step], cell.tensors):
-        flat = [x.flatten(1) if by_member else x.reshape(-1) for x in tensors]
+        flat = [x.reshape(len(x), -1) if by_member else x.reshape(-1) for x in tensors]
         norms = [torch.linalg.vector_norm(x, dim=-1, dtype=total.dtype) for x in flat]
         squares.append(torch.stack([norm.square() for norm in norms]).sum(0))
         number = sum(x.shape[-1] for x in flat)
@@ -81,12 +81,12 @@ def begin(drafts: Sequence[Draft], ranks: Ranks | None) -> None:
 def _mark_begun(learner: Learner) -> None:
     """Keep that all have moved, so that the device is asked until then only."""
     store = learner.store
-    if learner.safeguards.start is None or store[BEGUN] or not store["steps"]:
+    if learner.safeguards.start is None or store[BEGUN]:
         return
-    # Nothing is kept of what was frozen in its first step: it has begun where it was.
-    if MOVED not in store or store["steps"] >= PATIENCE or _have_all(store[MOVED]):
+    if not learner.is_free(0):  # what is frozen begins where it is
         store[BEGUN] = 1
-        store.pop(MOVED, None)
+    elif store["steps"] > 0:
+        store[BEGUN] = int(store["steps"] >= PATIENCE or _have_all(store[MOVED]))
 
 
 def _have_all(moved: Tensor) -> bool:
@@ -96,8 +96,7 @@ def _have_all(moved: Tensor) -> bool:
 
 def _is_fresh(learner: Learner) -> bool:
     """Whether the first step is still to come, of some that are to begin in range."""
-    asked = learner.safeguards.start is not None
-    return asked and not learner.store[BEGUN] and learner.is_free(0)
+    return learner.safeguards.start is not None and not learner.store[BEGUN]
 
 
 def _bring_into_range(made: Draft, relative: Tensor) -> None:
@@ -106,7 +105,7 @@ def _bring_into_range(made: Draft, relative: Tensor) -> None:
     low, high = learner.safeguards.start
     before = first.learned if first else learner.coordinates(0)[0]
     moves = (relative > 0) & relative.isfinite()
-    moved = learner.store.setdefault(MOVED, torch.zeros_like(moves))
+    moved = learner.store[MOVED]
     made.moves = moved | moves
     within = torch.minimum(torch.maximum(before, (low / relative).log()), (high / relative).log())
     after = learner.levels[0].bounded(torch.where(moves & ~moved, within, before))

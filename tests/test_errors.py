@@ -103,6 +103,10 @@ REFUSED = {
         lambda: Adam(bounds=(1e-6, 0.1), optimizer=SGD()),
         r"Adam: bounds=\(1e-06, 0\.1\)\. Give it by name: bounds=\{'lr': \(1e-6, 0\.1\)\}",
     ),
+    "bounds in the place of pairs": (
+        lambda: Adam(bounds=zip(["lr"], [1e-6], strict=True), optimizer=SGD()),
+        r"Adam: bounds=\{'lr': 1e-06\}\. Expected \(lowest, highest\)",
+    ),
     "one bound": (
         lambda: Adam(bounds={"lr": (1e-6, None)}, optimizer=SGD()),
         r"Adam: bounds=\{'lr': \(1e-06, None\)\}\. Expected \(lowest, highest\)",

@@ -333,6 +333,35 @@ def test_nothing_of_a_group_stays_behind_that_its_rule_refuses():
     assert len(tower.state_dict()["param_groups"]) == 1
 
 
+class Named(gdtuo.Rule):
+    """w <- w - lr g / steps: a constant by the name of what a tower keeps in a group."""
+
+    lr: float = gdtuo.hyperparameter(0.1)
+    steps: float = gdtuo.constant(5.0)
+    elementwise = True
+
+    def update(self, g, state, h):
+        return h.lr * g / self.steps, state
+
+
+def test_a_rule_may_call_a_constant_what_it_likes():
+    w = nn.Parameter(torch.ones(3))
+    tower = gdtuo.Tower([w], Named(optimizer=gdtuo.SGD(1e-3)))
+    w.grad = torch.ones(3)
+    tower.step()
+    assert w.tolist() == pytest.approx([0.98] * 3)
+
+
+def test_hooks_on_loading_come_before_any_check():
+    model, tower = make()
+    train(model, tower, 2)
+    state = copy.deepcopy(tower.state_dict())
+    _, other = make()
+    other.register_load_state_dict_pre_hook(lambda _, given: given["optimizer"])
+    other.load_state_dict({"optimizer": state, "epoch": 1})
+    assert other.hyperparameters() == tower.hyperparameters()
+
+
 def test_a_tower_that_was_made_and_loaded_in_inference_mode():
     model, other = make_model(), make_model()
     with torch.inference_mode():

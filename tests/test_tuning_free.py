@@ -236,15 +236,36 @@ def test_parameters_without_a_gradient_in_some_steps(per, guard):
 @pytest.mark.parametrize("per", ["group", "tensor"])
 def test_a_first_step_of_length_0_is_not_the_first(per):
     tensors, tower, step = two_tensors(per, lr=1e4)
+    fresh = two_tensors(per, lr=1e4)[1].state_dict()
     step(0, 1)  # as of what is behind a layer that starts at 0
     assert torch.equal(tensors[0], torch.ones(3))
     state = copy.deepcopy(tower.state_dict())
+    keys = [[each.keys() for each in every["param_groups"]] for every in (state, fresh)]
+    assert keys[0] == keys[1]  # some checkpoints restore only what they find in place
     tower.load_state_dict(state)
     for _ in range(3):
         before = [p.detach().clone() for p in tensors]
         step(1, 1)
         for p, b in zip(tensors, before, strict=True):
             assert 0 < (p - b).norm() < 0.05 * b.norm()
+
+
+def test_an_ensemble_of_models_with_a_number_for_a_parameter():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, x):
+            return self.scale * x
+
+    safe = Safeguards(start=START, stride=0.02)
+    ensemble = gdtuo.Ensemble([Scaled(), Scaled()], RULE, safeguards=safe)
+    ensemble(torch.ones(())).sum().backward()
+    ensemble.step()
+    for i in range(2):
+        model = ensemble.member(i)
+        assert model.scale.item() == pytest.approx(1 - START[0], abs=1e-6)
 
 
 def test_what_never_moves_is_waited_for_a_while_and_compiled_then(monkeypatch):
