@@ -9,7 +9,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from gdtuo.errors import GdtuoError
-from gdtuo.hyperparameters import COORDINATES, checked
+from gdtuo.hyperparameters import COORDINATES, checked, is_number
 
 if TYPE_CHECKING:
     from gdtuo.rule import Rule
@@ -128,8 +128,7 @@ def _settle_learn(rule: Rule, owner: str) -> None:
 def _settle_trace(rule: Rule, owner: str) -> None:
     if rule.trace is None:
         return
-    is_number = isinstance(rule.trace, (int, float)) and not isinstance(rule.trace, bool)
-    if not is_number or not 0.0 <= rule.trace < 1.0:
+    if not is_number(rule.trace) or not 0.0 <= rule.trace < 1.0:
         raise GdtuoError(
             f"{owner}: trace={rule.trace!r}. Give a discount from 0 to 1, 1 excluded, or None."
         )

@@ -120,6 +120,11 @@ def constant(default: float, *, domain: Domain = non_negative, optional: bool = 
     return dataclasses.field(default=default, kw_only=True, metadata={"spec": spec})
 
 
+def is_number(value: object) -> bool:
+    """Whether it is one of Python's own, and no flag."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def checked(owner: str, name: str, spec: Hyperparameter, value: object) -> float:
     """Return ``value`` as a float, or raise `GdtuoError` if it is not in the domain of ``name``."""
     if spec.domain is switch:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gdtuo.errors import GdtuoError
+from gdtuo.hyperparameters import is_number
 
 HyperStep = Literal["plain", "normalized", "sign"]
 
@@ -70,7 +71,7 @@ class Safeguards:
     def __post_init__(self) -> None:
         for name in ("clip", "cap", "stride"):
             value = getattr(self, name)
-            if value is not None and not (_is_number(value) and value > 0):
+            if value is not None and not (is_number(value) and value > 0):
                 raise GdtuoError(f"Safeguards: {name}={value!r}. Give a number above 0, or None.")
         if self.start is not None and not _is_range(self.start):
             raise GdtuoError(
@@ -126,11 +127,7 @@ class Safeguards:
 def _is_range(pair: object) -> bool:
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         return False
-    return all(map(_is_number, pair)) and 0 < pair[0] <= pair[1] < math.inf
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return all(map(is_number, pair)) and 0 < pair[0] <= pair[1] < math.inf
 
 
 def _norm(v: Tensor) -> Tensor:

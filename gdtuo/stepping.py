@@ -100,15 +100,14 @@ class Work:
 
     def pieces(self) -> Iterator[Work]:
         """That of a large tensor, by parts; what is done in each is in the caches."""
-        flat: list[Tensor | None] = []
+        if not self.cell.in_pieces:
+            yield self
+            return
+        g = self.g.reshape(-1)  # once: it may take a copy
+        along = None if self.along is None else self.along.reshape(-1)
         for cell, at in self.cell.pieces():
-            if cell is self.cell:
-                yield self
-            else:  # a gradient may have to be copied for it: once
-                flat = flat or [x if x is None else x.reshape(-1) for x in (self.g, self.along)]
-                g, along = (x if x is None else x[at] for x in flat)
-                assert g is not None
-                yield Work(self.group, cell, g, along, self.lr_factor)
+            part = None if along is None else along[at]
+            yield Work(self.group, cell, g[at], part, self.lr_factor)
 
     def catch_up(self, learned: Tensor, along: Tensor | None) -> tuple[Tensor | None, State]:
         constant, factor = self.group["level0.constant"], self.group["previous_lr_factor"]

@@ -49,8 +49,7 @@ def add(total: Tensor, cell: Cell, step: Tensor) -> None:
 def _relative(total: Tensor) -> Tensor:
     """The norm of the step over that of the parameters; 0 where there are none."""
     step, parameters, number = total.sqrt()
-    least = torch.where(number > 0, SMALLEST * number, 1.0)
-    relative: Tensor = step / torch.maximum(parameters, least)
+    relative: Tensor = step / torch.maximum(parameters, SMALLEST * number.clamp_min(1.0))
     return relative
 
 

@@ -10,10 +10,7 @@ from matplotlib.axes import Axes
 from experiments.studies.figure4f import HEIGHTS
 from experiments.timing.measurement import Interval, Measurement
 from experiments.timing.workload import FUSED, PLAIN, tower
-from paper_figures.claims import (
-    findings,
-    ruling,
-)
+from paper_figures.claims import findings, ruling
 from paper_figures.figure4f_claims import KINDS, PAPER, PAPER_HIGH, claims, peak_over
 from paper_figures.figure4f_claims import RULES as RULES
 from paper_figures.figure4f_claims import summary as summary

@@ -8,11 +8,7 @@ from matplotlib.axes import Axes
 
 from experiments.studies.tower_sweeps import TowerSweep
 from paper_figures import points
-from paper_figures.claims import (
-    estimate,
-    findings,
-    ruling,
-)
+from paper_figures.claims import estimate, findings, ruling
 from paper_figures.points import table as rows
 from paper_figures.results import Results, caption
 from paper_figures.style import PALETTE, figure, heading

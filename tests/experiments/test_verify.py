@@ -155,12 +155,19 @@ def test_a_record_that_was_tampered_with_is_caught(executor, tmp_path, capsys, m
     assert "1 of 2 agree" in out
 
 
-def test_a_study_whose_first_epoch_is_long_is_left_out(executor, tmp_path, capsys, monkeypatch):
+@pytest.fixture
+def one_record(executor, tmp_path, monkeypatch):
+    """A file with one record, of a run of 5 epochs, and its fields."""
     monkeypatch.delenv("GDTUO_DATA", raising=False)
     path = STUDY.path("smoke", tmp_path)
     [cell] = STUDY.select("smoke", "Adam / SGD(1e-05)", seeds=1)
     sweep([cell.run], path, executor)
-    record = json.loads(path.read_text())
+    assert cell.run.epochs == 5
+    return path, json.loads(path.read_text())
+
+
+def test_a_study_whose_first_epoch_is_long_is_left_out(one_record, executor, tmp_path, capsys):
+    path, record = one_record
     path.write_text(json.dumps(record | {"seconds": 5 * 61.0}) + "\n")
     with pytest.raises(ExperimentError, match="nothing was compared"):
         verify([STUDY], executor, results=tmp_path, longest=60.0)
@@ -168,13 +175,8 @@ def test_a_study_whose_first_epoch_is_long_is_left_out(executor, tmp_path, capsy
     assert verify([STUDY], executor, results=tmp_path, longest=62.0)
 
 
-def test_of_a_long_run_the_beginning_is_compared(executor, tmp_path, capsys, monkeypatch):
-    monkeypatch.delenv("GDTUO_DATA", raising=False)
-    path = STUDY.path("smoke", tmp_path)
-    [cell] = STUDY.select("smoke", "Adam / SGD(1e-05)", seeds=1)
-    sweep([cell.run], path, executor)
-    record = json.loads(path.read_text())
-    assert cell.run.epochs == 5
+def test_of_a_long_run_the_beginning_is_compared(one_record, executor, tmp_path, capsys):
+    path, record = one_record
 
     def agrees(**change):
         path.write_text(json.dumps(record | {"seconds": 2.5 * SECONDS} | change) + "\n")
