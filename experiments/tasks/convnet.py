@@ -18,7 +18,7 @@ class ConvNet(ImageTask):
     Options:
         batch: images in a batch.
         width: channels of the first layer, doubled at each other; 16 takes milliseconds a step.
-        autocast, channels_last, epoch_steps, tested: `ImageTask.shared`.
+        autocast, channels_last, compile, epoch_steps, tested: `ImageTask.shared`.
     """
 
     version = 1

@@ -20,15 +20,17 @@ class ImageTask(Task):
 
     Attributes:
         evaluated: test images at once.
+        full: the model, compiled where that was chosen, for full batches.
     """
 
     metric = "test_error"
     # What every one of them lets a run choose: "bfloat16" computes the network in mixed precision;
     # channels_last is the layout of images in memory, faster where the hardware likes it;
-    # epoch_steps are steps of an epoch, all of full batches, 0 one pass through the set; tested is
-    # how many of the test images are looked at, 0 all.
+    # compile has torch.compile fuse what lies between the convolutions, for full batches of
+    # training, equal to rounding; epoch_steps are steps of an epoch, all of full batches, 0 one
+    # pass through the set; tested is how many of the test images are looked at, 0 all.
     shared: ClassVar[Mapping[str, Any]] = {
-        "autocast": "none", "channels_last": False, "epoch_steps": 0, "tested": 0,
+        "autocast": "none", "channels_last": False, "compile": False, "epoch_steps": 0, "tested": 0,
     }  # fmt: skip
     evaluated: ClassVar[int] = 1000
 
@@ -47,6 +49,7 @@ class ImageTask(Task):
             torch.manual_seed(seed)
             model = self.network(chosen)
         self.model = model.to(device, memory_format=self.layout)
+        self.full = torch.compile(self.model, dynamic=False) if chosen["compile"] else self.model
 
     @abstractmethod
     def network(self, chosen: Mapping[str, Any]) -> nn.Module:
@@ -62,7 +65,9 @@ class ImageTask(Task):
     def loss(self, step: int) -> Tensor:
         indices = self.order.batch(step)
         images = self._augmented(self._normalised(self.data.train_inputs[indices]))
-        return nn.functional.cross_entropy(self._outputs(images), self.data.train_targets[indices])
+        network = self.full if len(indices) == self.order.size else self.model
+        outputs = self._outputs(network, images)
+        return nn.functional.cross_entropy(outputs, self.data.train_targets[indices])
 
     @torch.no_grad()
     def evaluate(self) -> Figures:
@@ -73,7 +78,7 @@ class ImageTask(Task):
             self.data.test_targets.split(self.evaluated),
             strict=True,
         ):
-            outputs = self._outputs(self._normalised(images))
+            outputs = self._outputs(self.model, self._normalised(images))
             wrong += int((outputs.argmax(dim=1) != targets).sum())
             total += nn.functional.cross_entropy(outputs, targets, reduction="sum").item()
         self.model.train()
@@ -86,10 +91,10 @@ class ImageTask(Task):
     def restore(self, state: dict[str, Any]) -> None:
         self.order.restore(state)
 
-    def _outputs(self, images: Tensor) -> Tensor:
+    def _outputs(self, network: nn.Module, images: Tensor) -> Tensor:
         images = images.contiguous(memory_format=self.layout)
         with self.mixed():
-            return self.model(images).float()
+            return network(images).float()
 
     def _normalised(self, images: Tensor) -> Tensor:
         return (_as_colour(images).float() - self.mean) / self.deviation

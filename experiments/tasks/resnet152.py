@@ -25,7 +25,7 @@ class ResNet152(ImageTask):
         batch: images in a batch; the paper doesn't say.
         network: the name of one of torchvision's residual networks.
         pretrained: whether it starts from ImageNet's weights, and images are normalised as theirs.
-        autocast, channels_last, epoch_steps, tested: `ImageTask.shared`.
+        autocast, channels_last, compile, epoch_steps, tested: `ImageTask.shared`.
     """
 
     version = 1

@@ -15,7 +15,7 @@ class ResNet20(ImageTask):
     Options:
         batch: images in a batch; He et al.'s 128.
         width: channels of the first layers; He et al.'s 16.
-        autocast, channels_last, epoch_steps, tested: `ImageTask.shared`.
+        autocast, channels_last, compile, epoch_steps, tested: `ImageTask.shared`.
     """
 
     version = 1

@@ -40,7 +40,7 @@ class ViT(ImageTask):
         batch: images in a batch.
         patch: pixels along an edge of a patch, which the images' edge is a multiple of.
         width, layers, heads: of the network; with the defaults a step takes tens of milliseconds.
-        autocast, channels_last, epoch_steps, tested: `ImageTask.shared`.
+        autocast, channels_last, compile, epoch_steps, tested: `ImageTask.shared`.
     """
 
     version = 1

@@ -13,6 +13,7 @@ from experiments.batches import batches
 from experiments.execution import execute, execute_all
 from experiments.run import Run
 from experiments.tasks.char_rnn import CharRnn
+from experiments.tasks.convnet import ConvNet
 from experiments.tasks.images import _statistics
 from experiments.tasks.resnet20 import ResNet20
 
@@ -176,6 +177,27 @@ def test_mixed_precision_changes_little(name):
     assert losses[1].dtype == torch.float32
     assert losses[0] != losses[1]
     torch.testing.assert_close(*losses, rtol=0.02, atol=0)
+
+
+# Loading the compiler, torch warns of what it has deprecated itself.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiled_network_is_the_same_to_rounding():
+    """Full batches; the last one of an epoch and the test images are computed as ever."""
+    dataset, options = SMALL["convnet"]
+    plain = made("convnet")
+    torch.compiler.reset()
+    fast = ConvNet(dataset, 0, "cpu", **options, compile=True)
+    for task in (plain, fast):
+        task.begin()
+    last = plain.steps - 1
+    assert len(plain.order.batch(last)) < plain.order.size
+    losses = [train(task, [0]) for task in (plain, fast)]
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for task, found in zip((plain, fast), losses, strict=True):
+            found += train(task, [1, 2, last])
+        assert fast.evaluate() == pytest.approx(plain.evaluate(), rel=1e-3)
+    assert losses[0] != losses[1]
+    torch.testing.assert_close(*losses, rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("name", FAST)
