@@ -132,9 +132,9 @@ def summary(results: Results) -> str:
         return "The default and tuned Adam have no runs in common yet."
     others = ", ".join(f"{line} {x.text(1, ' %')}" for line, x in over.items() if x.n)
     return (
-        f"In the mean over the tasks the default ends {own.text(1, ' %')} above tuned Adam, which "
-        f"took {len(GRIDS[PLAIN])} times as many steps"
-        + (f"; others: {others}." if others else ".")
+        f"Above the loss of tuned Adam, which took {len(GRIDS[PLAIN])} times as many steps, by, in "
+        f"the mean over the tasks: the default {own.text(1, ' %')}"
+        + (f"; {others}." if others else ".")
     )
 
 
