@@ -84,6 +84,8 @@ def execute_all(
     outcomes = [Outcome(started=run.tower) for run in runs]
     before = _unpack(payload) if payload else None
     here = {**environment(device), **(source or {})}
+    if before and "clean" in here:  # as every part was
+        here["clean"] = before["here"].get("clean") and here["clean"]
     begin = time.perf_counter()
     members: list[tuple[Run, Rule, Outcome]] = []
     for run, parent, outcome in zip(runs, parents, outcomes, strict=True):

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR
 
 import gdtuo
+from experiments import ExperimentError
 from experiments.optimizers import Rule
 from experiments.tasks import Task
 from experiments.trainee import Alone, Levels, Together
@@ -165,8 +166,17 @@ class Training:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from the `state` of a training that was made in the same way."""
+        """Go on from the `state` of a training that was made in the same way.
+
+        Raises:
+            ExperimentError: its data were others.
+        """
         for outcome, fields in zip(self.outcomes, state["outcomes"], strict=True):
+            if fields["fingerprint"] != outcome.fingerprint:
+                raise ExperimentError(
+                    f"its data have the fingerprint {fields['fingerprint']}, and those here "
+                    f"{outcome.fingerprint}"
+                )
             for name, value in fields.items():
                 setattr(outcome, name, value)
         for task, its_state in zip(self.tasks, state["tasks"], strict=True):

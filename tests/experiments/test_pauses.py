@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from experiments import ExperimentError, checkpoints, store
+from experiments import ExperimentError, checkpoints, data, store
 from experiments.batches import batches
 from experiments.execution import CheckpointError, Pause, execute_all
 from experiments.executors import cluster
@@ -96,6 +96,29 @@ def test_a_checkpoint_that_is_no_good_is_said_and_removed(path, spoil, message):
 def test_a_payload_of_other_runs_is_refused():
     with pytest.raises(CheckpointError):
         execute_all(TOGETHER, [None] * 3, payload=paused().payload)
+
+
+@pytest.mark.parametrize(
+    ("parts", "clean"),
+    [([True] * 3, True), ([False, True, True], False), ([True, False, True], False),
+     ([True, True, False], False), ([None, True, True], None)],
+)  # fmt: skip
+def test_a_run_is_clean_if_every_part_is(parts, clean):
+    payload = None
+    *before, after = ({"commit": "c", "clean": part} for part in parts)
+    for source in before:
+        first = execute_all(ALONE, [None], source=source, pause=Pause(every=0), payload=payload)
+        payload = first[0].payload
+    record = execute_all(ALONE, [None], source=after, payload=payload)[0]
+    assert record.provenance["clean"] is clean
+
+
+def test_a_payload_of_other_data_is_refused(monkeypatch):
+    payload = paused().payload
+    other = dataclasses.replace(data.load("digits"), fingerprint="of others")
+    monkeypatch.setattr(data, "load", lambda *_: other)
+    with pytest.raises(CheckpointError, match=r"its data have the fingerprint .* here of others"):
+        execute_all(ALONE, [None], payload=payload)
 
 
 def test_a_full_disk_leaves_no_half_of_a_checkpoint(path, monkeypatch):
