@@ -22,6 +22,10 @@ from experiments.run import Run, Unfinished
 FORMAT = 1  # raised when what a payload holds changes
 
 
+class _OtherVersionError(ExperimentError):
+    """A checkpoint that those who have the version that wrote it can go on from."""
+
+
 def folder(path: Path) -> Path:
     """Where the checkpoints of the runs recorded in `path` are."""
     return path.with_suffix(".unfinished")
@@ -57,13 +61,20 @@ def save(path: Path, unfinished: Unfinished) -> None:
 
 
 def load(path: Path, say: Callable[[str], object]) -> list[Unfinished]:
-    """All that can be gone on from; what can't is removed, and `say` is told."""
+    """All that can be gone on from; what nobody can is removed, and `say` is told.
+
+    Raises:
+        ExperimentError: there is one that can't be read, or is of other versions.
+    """
     found = []
     for file in sorted(folder(path).glob("*")):
+        content = _content(file)
         try:
-            found.append(_read(file))
-        except (OSError, ValueError, TypeError, KeyError, gdtuo.GdtuoError, ExperimentError) as e:
-            say(f"{file} is removed, and its runs start afresh: {e or type(e).__name__}")
+            found.append(_read(file, content))
+        except _OtherVersionError:
+            raise
+        except (ValueError, TypeError, KeyError, gdtuo.GdtuoError, ExperimentError) as error:
+            say(f"{file} is removed, and its runs start afresh: {error or type(error).__name__}")
             file.unlink()
     return found
 
@@ -97,17 +108,30 @@ def _versions() -> dict[str, Any]:
     return {"format": FORMAT, "gdtuo": gdtuo.__version__, "torch": torch.__version__}
 
 
-def _read(file: Path) -> Unfinished:
-    line, _, payload = file.read_bytes().partition(b"\n")
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ExperimentError(
+            f"cannot read {file}: {error.strerror}. It is left as it is; give leave to read it and "
+            f"start again, or remove it, and its runs start afresh"
+        ) from error
+
+
+def _read(file: Path, content: bytes) -> Unfinished:
     if file.suffix != ".pt":
         raise ExperimentError("its writing was broken off")
+    line, _, payload = content.partition(b"\n")
     try:
         header = json.loads(line)
     except ValueError:
         raise ExperimentError("it is no checkpoint") from None
     for name, version in _versions().items():
         if header[name] != version:
-            raise ExperimentError(f"it was written with {name} {header[name]}, this is {version}")
+            raise _OtherVersionError(
+                f"{file} was written with {name} {header[name]}, and this is {version}. Go on with "
+                f"the other, or remove the file, and its runs start afresh"
+            )
     if hashlib.sha256(payload).hexdigest() != header["sha256"]:
         raise ExperimentError("it is torn")
     runs = tuple(Run(**fields) for fields in header["runs"])

@@ -77,7 +77,6 @@ def paused(runs=ALONE):
     [
         (lambda content: content[:-9], "it is torn"),
         (lambda content: b"what", "it is no checkpoint"),
-        (lambda content: content.replace(b'"torch": "', b'"torch": "0.', 1), "torch 0."),
         (lambda content: content.replace(b'"seed": 0', b'"seed": 1', 1), "another version"),
     ],
 )
@@ -91,6 +90,40 @@ def test_a_checkpoint_that_is_no_good_is_said_and_removed(path, spoil, message):
     assert not file.exists()
     records = sweep(ALONE, path, Here())
     assert [record.status for record in records.values()] == ["ok"]
+
+
+@pytest.mark.parametrize("name", ["gdtuo", "torch"])
+def test_a_checkpoint_of_another_version_is_left_to_it(path, name):
+    checkpoints.save(path, paused())
+    (file,) = checkpoints.folder(path).iterdir()
+    here = f'"{name}": "'.encode()
+    file.write_bytes(content := file.read_bytes().replace(here, here + b"0.", 1))
+    with pytest.raises(ExperimentError, match=rf"written with {name} 0\..*, and this is .* remove"):
+        sweep(ALONE, path, Here())
+    assert file.read_bytes() == content
+    file.unlink()
+    records = sweep(ALONE, path, Here())
+    assert [record.status for record in records.values()] == ["ok"]
+
+
+def test_a_checkpoint_that_can_not_be_read_is_left(path, monkeypatch):
+    checkpoints.save(path, paused())
+    (file,) = checkpoints.folder(path).iterdir()
+
+    def fail(self):
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(file), "read_bytes", fail)
+        with pytest.raises(ExperimentError, match=r"cannot read .*: Too many open files\. It is"):
+            checkpoints.load(path, print)
+    assert len(checkpoints.load(path, print)) == 1
+
+
+def test_a_folder_among_the_checkpoints_is_named(path):
+    (checkpoints.folder(path) / "what").mkdir(parents=True)
+    with pytest.raises(ExperimentError, match=r"cannot read .*what: Is a directory\..* or remove"):
+        checkpoints.load(path, print)
 
 
 def test_a_payload_of_other_runs_is_refused():
