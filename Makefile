@@ -12,6 +12,8 @@ BIN := .venv/bin
 
 .PHONY: reproduce train figures verify verdicts test test-slow bench bench-compare bench-check bench-record lint
 
+.NOTPARALLEL: # figures are drawn from what was trained before
+
 reproduce: $(if $(TIER),train) figures verify verdicts
 
 .venv/installed: pyproject.toml constraints.txt
@@ -20,9 +22,7 @@ reproduce: $(if $(TIER),train) figures verify verdicts
 	touch $@
 
 train: .venv/installed
-	for study in $(STUDIES); do \
-	  $(BIN)/python -m experiments run $$study --tier $(TIER) --jobs $(JOBS) || exit 1; \
-	done
+	$(BIN)/python -m experiments run $(STUDIES) --tier $(TIER) --jobs $(JOBS)
 
 figures: .venv/installed
 	$(BIN)/python -m paper_figures

@@ -76,7 +76,19 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    study = find(options.study)
+    deadline = time.time() + options.time_limit
+    named = {name: find(name) for name in options.studies}
+    chosen = having(options.tier, named) if len(named) > 1 else named
+    for name in named:
+        if name not in chosen:
+            print(f"{name} is left out: it has no tier {options.tier!r}")
+    for study in chosen.values():
+        if status := _train(study, options, deadline):
+            return status
+    return 0
+
+
+def _train(study: Study, options: argparse.Namespace, deadline: float) -> int:
     cells = study.select(options.tier, options.only, options.seeds)
     path = study.path(options.tier, options.results)
     missing = todo([cell.run for cell in cells], store.read(path))
@@ -93,7 +105,7 @@ def _run(options: argparse.Namespace) -> int:
     how = {
         "members": options.members,
         "device": options.device,
-        "pause": Pause(time.time() + options.time_limit, EVERY),
+        "pause": Pause(deadline, EVERY),
         "elsewhere": _elsewhere(study, options.results),
         "report": progress,
     }
@@ -232,7 +244,12 @@ def _parser() -> _Parser:
     plot = add("plot", _plot, "Draw tables and figures from the records, and write the report.")
     check = add("verify", _verify, "Train a sample again and compare it with the records.")
     clock = add("time", _time, "Measure the run time and memory of a step.")
-    run.add_argument("study", help=f"one of: {', '.join(STUDIES)}")
+    run.add_argument(
+        "studies",
+        nargs="+",
+        metavar="study",
+        help=f"any of: {', '.join(STUDIES)}; of several, those that have the tier",
+    )
     status.add_argument("study", help=f"one of: {', '.join([*STUDIES, *TIMINGS])}")
     clock.add_argument(
         "study", nargs="?", choices=list(TIMINGS), default="figure4f", help="default: %(default)s"
@@ -257,7 +274,7 @@ def _parser() -> _Parser:
         metavar="ADDRESS",
         help="train on the workers of this Dask scheduler, such as tcp://10.0.0.1:8786",
     )
-    run.add_argument("--limit", type=_count, help="train no more than so many runs now")
+    run.add_argument("--limit", type=_count, help="train no more than so many runs of a study now")
     run.add_argument(
         "--members",
         type=_count,

@@ -71,11 +71,31 @@ def test_a_dry_run_and_a_limit(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_of_several_studies_those_that_have_the_tier_are_run(in_this_process, tmp_path, capsys):
+    rest = ["--tier", "small", "--dry-run", "--results", str(tmp_path)]
+    assert main(["run", "table1", "kappa", "figure4b", *rest]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("kappa is left out: it has no tier 'small'\nSGD, seed 0: ")
+    assert str(find("table1").path("small", tmp_path)) in out
+    assert str(find("figure4b").path("small", tmp_path)) in out
+    chosen = ["--tier", "smoke", "--seeds", "1", "--limit", "1", "--results", str(tmp_path)]
+    assert main(["run", "table1", "figure4b", *chosen]) == 0
+    assert capsys.readouterr().out.count("1 done") == 2
+
+
+def test_the_first_study_with_a_failure_is_the_last_that_is_run(monkeypatch):
+    begun = []
+    monkeypatch.setattr(cli, "_train", lambda study, *_: begun.append(study.name) or len(begun) - 1)
+    assert main(["run", "table1", "kappa", "figure4b", "--tier", "paper"]) == 1
+    assert begun == ["table1", "kappa"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["run", "table9"], "no study 'table9'; known: table1"),
         (["run", "table1", "--tier", "huge"], "no tier 'huge'; it has smoke, small, paper"),
+        (["run", "table1", "kappa", "--tier", "huge"], "no study has a tier 'huge'; there are"),
         (["verify", "--tier", "small", "--results", "nowhere"], "nothing was compared"),
         (["verify", "--tier", "huge"], "no study has a tier 'huge'; there are smoke, small, paper"),
         (["verify", "table1", "--tier", "huge"], "no tier 'huge'; it has smoke, small, paper"),
