@@ -11,6 +11,8 @@ import torch
 
 import gdtuo
 
+# What is written from records, so that it is no part of the code.
+DRAWN = ("results", "README.md", "docs/performance.md")
 # Equal in two records, these make their numbers comparable to the bit.
 BITS = ("torch", "device", "threads", "machine", "processor", "vector_unit")
 
@@ -33,7 +35,7 @@ def environment(device: str) -> dict[str, Any]:
 def source() -> dict[str, Any]:
     """The commit of the source code, and whether the code is just what was committed.
 
-    Results are no part of the code. Both are None where there is no repository.
+    Both are None where there is no repository.
     """
     root = Path(__file__).parents[1]
 
@@ -43,7 +45,7 @@ def source() -> dict[str, Any]:
 
     try:
         commit = git("rev-parse", "HEAD")
-        changes = git("status", "--porcelain", "--", ".", ":(exclude)results")
+        changes = git("status", "--porcelain", "--", ".", *(f":(exclude){path}" for path in DRAWN))
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "clean": None}
     return {"commit": commit, "clean": not changes}
