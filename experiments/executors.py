@@ -82,6 +82,23 @@ def require_device(device: str) -> None:
         ) from error
 
 
+def require_compiler(device: str) -> None:
+    """Check that this process can compile for `device`, by compiling next to nothing.
+
+    Raises:
+        ExperimentError: it can't.
+    """
+    try:
+        torch.compile(lambda x: x + 1)(torch.zeros(2, device=device))
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise ExperimentError(
+            f"the option compile needs a compiler for {device}, and torch finds none here "
+            f"({reason}). Install one, such as g++, or name yours in the environment variable CXX; "
+            f"a GPU needs triton too"
+        ) from error
+
+
 def versions() -> dict[str, str]:
     """Those that must be the same wherever runs are trained."""
     python = ".".join(platform.python_version_tuple()[:2])

@@ -70,6 +70,11 @@ class Run:
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the task compiles its network, which takes a compiler."""
+        return bool(dict(self.options).get("compile"))
+
 
 @dataclass(frozen=True)
 class Record:

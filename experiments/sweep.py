@@ -75,6 +75,8 @@ def sweep(
             data.load(name)
         for text in dict.fromkeys(run.tower for run in missing):
             optimizers.require(text)
+        if any(run.is_compiled for run in missing):
+            _result(executor.submit(executors.require_compiler, device))
         source = provenance.source()
         waiting = work.waiting(missing, members)
         futures: dict[Future[list[Record | Unfinished]], Unfinished] = {}

@@ -24,7 +24,7 @@ from typing import Any
 
 from scipy import stats
 
-from experiments import ExperimentError, data, optimizers, store, tasks
+from experiments import ExperimentError, data, executors, optimizers, store, tasks
 from experiments.execution import execute
 from experiments.provenance import BITS, environment
 from experiments.run import Record, Run
@@ -195,6 +195,8 @@ def _fullest(study: Study, tiers: list[str], results: Path) -> tuple[str, set[st
                 tasks.find(task).require()
             for text in dict.fromkeys(run.tower for run in runs):
                 optimizers.require(text)
+            if any(run.is_compiled for run in runs):
+                executors.require_compiler("cpu")
         except ExperimentError as error:
             print(f"{lacking}: {error}")
             continue

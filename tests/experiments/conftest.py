@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from experiments.execution import Pause, execute_all
 from experiments.run import Record, Run, Unfinished
@@ -76,6 +77,16 @@ def executor() -> Iterator[Executor]:
     """A worker in this process."""
     with ThreadPoolExecutor(1) as executor:
         yield executor
+
+
+@pytest.fixture
+def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A torch that fails as it does where there is no compiler: at the first call."""
+
+    def compiled(*_: Any) -> None:
+        raise RuntimeError("none found\n\nSet TORCHDYNAMO_VERBOSE=1 for the internal stack trace")
+
+    monkeypatch.setattr(torch, "compile", lambda function: compiled)
 
 
 @pytest.fixture

@@ -95,6 +95,17 @@ def test_data_that_are_not_to_be_had_stop_a_sweep_before_it_starts(run, path, tr
     assert read(path) == {}
 
 
+def test_without_a_compiler_what_is_compiled_stops_a_sweep_before_it_starts(
+    path, run, trained, without_compiler
+):
+    compiled = Run("convnet", "digits", "SGD", 0, 1, options={"compile": True})
+    with pytest.raises(ExperimentError, match=r"a compiler for cpu.*\(none found\)\. Install one"):
+        train([run, compiled], path)
+    assert not trained
+    train([run], path)
+    assert len(trained) == 1
+
+
 def test_batches_are_of_one_kind_and_about_equal(run):
     seeds = [dataclasses.replace(run, seed=seed) for seed in range(5)]
     assert list(map(len, batches(seeds, 16))) == [5]

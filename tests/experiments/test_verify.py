@@ -114,6 +114,18 @@ def test_what_can_not_be_trained_here_is_left_out(
     assert "1 runs again of figure3, tier smoke, on sonnets" in capsys.readouterr().out
 
 
+def test_without_a_compiler_a_tier_that_is_compiled_is_left_out(
+    executor, make_record, tmp_path, capsys, without_compiler
+):
+    study = find("figure2a")
+    with store.Writer(study.path("small", tmp_path)) as writer:
+        writer.append(make_record(study.select("small")[0].run))
+    with pytest.raises(ExperimentError, match="every tier with records was left out"):
+        verify([study], executor, results=tmp_path)
+    out = capsys.readouterr().out
+    assert "figure2a, tier small, is left out: the option compile needs a compiler for cpu" in out
+
+
 def test_runs_of_data_that_are_lacking_are_left_out(
     executor, make_record, tmp_path, capsys, monkeypatch
 ):
