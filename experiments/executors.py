@@ -48,7 +48,7 @@ def cluster(address: str) -> Iterator[tuple[Executor, Callable[[], int]]]:
         from distributed import Client
     except ImportError as error:
         raise ExperimentError(
-            "--dask needs the package distributed: pip install 'gdtuo[cluster]'"
+            "--dask needs the package distributed: pip install '.[cluster]' in the clone"
         ) from error
     try:
         client = Client(address, timeout=PATIENCE)

@@ -23,8 +23,8 @@ def imported(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ExperimentError(
-            f"this optimizer needs {module}, which cannot be imported ({error}). Install the extra "
-            "gdtuo[peers]"
+            f"this optimizer needs {module}, which cannot be imported ({error}). Install it with "
+            f"pip install '.[peers]' in the clone"
         ) from error
 
 

@@ -23,8 +23,8 @@ def torchvision(what: str) -> ModuleType:
     except (ImportError, RuntimeError) as error:  # the latter: built for another torch
         raise ExperimentError(
             f"{what} needs torchvision, which does not import here ({type(error).__name__}: "
-            f"{error}). Install it with pip install 'gdtuo[torchvision]', beside a torch that it "
-            f"was built for"
+            f"{error}). Install it with pip install '.[torchvision]' in the clone, beside a torch "
+            f"that it was built for"
         ) from error
     return torchvision
 

@@ -248,3 +248,12 @@ def test_without_a_scheduler_the_address_is_named(monkeypatch):
         cluster("tcp://127.0.0.1:9"),
     ):
         pass
+
+
+def test_without_its_package_a_cluster_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with (
+        pytest.raises(ExperimentError, match=r"pip install '\.\[cluster\]' in the clone"),
+        cluster("tcp://127.0.0.1:9"),
+    ):
+        pass

@@ -26,7 +26,7 @@ def test_without_torchvision_nothing_is_begun(without, tmp_path, capsys):
     assert main(["run", "figure4e", "--tier", "smoke", "--results", str(tmp_path)]) == 1
     message = capsys.readouterr().err
     assert "the task resnet152 needs torchvision, which does not import here" in message
-    assert "pip install 'gdtuo[torchvision]'" in message
+    assert "pip install '.[torchvision]' in the clone" in message
     assert not any(path.read_text() for path in tmp_path.rglob("*.jsonl"))
 
 
