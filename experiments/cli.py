@@ -259,8 +259,10 @@ def _parser() -> _Parser:
         command.add_argument(
             "--only", default="*", help="cells or workloads by shell pattern: 'Adam*, rerun'"
         )
-    for command in (run, check):
-        command.add_argument("--jobs", type=_count, default=os.cpu_count(), help="processes")
+    where = run.add_mutually_exclusive_group()
+    for command in (where, check):
+        # As text: argparse takes a number that is given for the default if it is the same object.
+        command.add_argument("--jobs", type=_count, default=str(os.cpu_count()), help="processes")
     run.add_argument("--seeds", type=_count, help="no more than the first so many seeds")
     run.add_argument(
         "--time-limit",
@@ -269,7 +271,7 @@ def _parser() -> _Parser:
         metavar="TIME",
         help="stop between two steps after 90s, 30m or 2h; the next call goes on from there",
     )
-    run.add_argument(
+    where.add_argument(
         "--dask",
         metavar="ADDRESS",
         help="train on the workers of this Dask scheduler, such as tcp://10.0.0.1:8786",
@@ -314,6 +316,6 @@ def _seconds(text: str) -> float:
 
 
 def _count(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no count; expected 1 or more")
+    return int(text)

@@ -212,6 +212,19 @@ def test_a_time_that_is_none_is_refused(text, capsys):
     assert "expected such as 90s, 30m or 2h" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["x", "0", "-1", "1.5"])
+def test_a_count_that_is_none_is_refused(text, capsys):
+    with pytest.raises(SystemExit):
+        main(["verify", "--jobs", text])
+    assert f"argument --jobs: {text!r} is no count; expected 1 or more" in capsys.readouterr().err
+
+
+def test_jobs_are_not_for_a_cluster(capsys):
+    with pytest.raises(SystemExit):
+        main(["run", *CELLS, "--dask", "tcp://127.0.0.1:9", "--jobs", str(os.cpu_count())])
+    assert "--jobs: not allowed with argument --dask" in capsys.readouterr().err
+
+
 def test_status_says_why_a_run_is_to_be_done(tmp_path, make_record, capsys):
     cells = find("table1").select("smoke", "SGD / SGD*")
     first, second, *_ = [cell.run for cell in cells if cell.run.parent is None]
