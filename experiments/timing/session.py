@@ -60,7 +60,7 @@ def table(measurement: Measurement) -> Iterator[str]:
     for name, timing in measurement.timings.items():
         line = f"  {name:<{width}}  {measurement.milliseconds(name).median:9.3f} ms"
         peak = "     -    " if math.isnan(timing.peak) else f"{timing.peak:6.0f} MiB"
-        line += f"  {peak}  state {timing.state_bytes / 2**20:.2f}"
+        line += f"  {peak}  state {timing.state_bytes / 2**20:.2f} MiB"
         base = _base(timing)
         if base != name:
             line += f"  {measurement.ratio(name, base).text(3)} of {base}"

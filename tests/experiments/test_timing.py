@@ -230,7 +230,7 @@ def test_a_measurement_in_words(make_measurement):
     head, *lines = table(make_measurement("tiny", percent=(0, 10, 20, 30)))
     assert head == "tiny on cpu, threads 2: 20 rounds of 7 steps"
     (line,) = (line for line in lines if line.startswith("  height 3 "))
-    assert "1.300 [1.300, 1.300] of height 0" in line
+    assert " 95 MiB  state 0.00 MiB  1.300 [1.300, 1.300] of height 0" in line
 
 
 @pytest.mark.parametrize(
