@@ -7,9 +7,10 @@ run alone, on the same kind of machine with the same torch, device and threads
 was a member of an ensemble, which agrees with one alone to rounding only, the status must be equal,
 and the metric must lie within the 99 % prediction interval (Student's t) of the recorded seeds of
 its cell at that epoch, which is never taken to be narrower than half a point of error either way,
-or two percent of a perplexity or loss. One run in eight of a study may be unlike its record even
-so, for such an interval is left now and then by chance, and far too large a step size makes much of
-other rounding. A run that could only be compared with its own one seed is not chosen.
+or two percent of a perplexity or loss. One run in eight of a study (one of fewer too, but not all)
+may be unlike its record even so, for such an interval is left now and then by chance, and far too
+large a step size makes much of other rounding. A run that could only be compared with its own one
+seed is not chosen.
 """
 
 import dataclasses
@@ -141,7 +142,11 @@ def _finish(
 
 
 def tolerated(count: int) -> int:
-    """How many of so many runs, compared with the spread of the seeds, may be unlike it."""
+    """How many of so many runs, compared with the spread of the seeds, may be unlike it.
+
+    One for every eight begun, but never all. Were none allowed, of twenty studies of two runs each
+    one would fail by chance one time in three; with one allowed, one time in five hundred.
+    """
     return min(-(-count // 8), count - 1)
 
 
