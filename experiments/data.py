@@ -76,7 +76,6 @@ class Dataset:
     every record must say of them.
     """
 
-    name: str
     train_inputs: Tensor
     train_targets: Tensor
     test_inputs: Tensor
@@ -92,11 +91,9 @@ class Text:
     `size` is the number of different bytes.
     """
 
-    name: str
     characters: Tensor
     size: int
     fingerprint: str
-    note: str = ""
 
 
 def load(name: str, device: str = "cpu") -> Any:
@@ -112,7 +109,7 @@ def load(name: str, device: str = "cpu") -> Any:
 @lru_cache(maxsize=4)
 def _load(name: str, device: str, root: str | None) -> Dataset | Text:
     if name in TEXTS:
-        return _text(name, TEXTS[name](root), device)
+        return _text(TEXTS[name](root), device)
     if name not in READERS:
         known = ", ".join([*READERS, *TEXTS])
         raise ExperimentError(f"there is no data set {name!r}; known: {known}")
@@ -127,7 +124,6 @@ def _load(name: str, device: str, root: str | None) -> Dataset | Text:
     if scale is not None:
         train_x, test_x = train_x.float() / scale, test_x.float() / scale
     return Dataset(
-        name,
         train_x.to(device),
         train_y.to(device),
         test_x.to(device),
@@ -137,10 +133,10 @@ def _load(name: str, device: str, root: str | None) -> Dataset | Text:
     )
 
 
-def _text(name: str, content: bytes, device: str) -> Text:
+def _text(content: bytes, device: str) -> Text:
     alphabet, characters = np.unique(np.frombuffer(content, np.uint8), return_inverse=True)
     fingerprint = hashlib.sha256(content).hexdigest()[:16]
-    return Text(name, torch.from_numpy(characters).long().to(device), len(alphabet), fingerprint)
+    return Text(torch.from_numpy(characters).long().to(device), len(alphabet), fingerprint)
 
 
 Read = tuple[list[np.ndarray], float | None, str]  # arrays, what to divide by, note

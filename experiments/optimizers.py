@@ -159,11 +159,6 @@ class Choice:
 Rule = gdtuo.Rule | Choice
 
 
-def names() -> list[str]:
-    """The rivals there are."""
-    return list(RIVALS)
-
-
 def parse(text: str) -> Rule:
     """Read a tower or a rival; `str` of what is returned is its canonical text.
 

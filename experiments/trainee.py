@@ -33,7 +33,6 @@ class Alone:
     """The model of one task under whatever optimizer."""
 
     def __init__(self, tasks: Sequence[Task], rules: Sequence[optimizers.Rule]) -> None:
-        self.tasks = tasks
         (self.task,), (self.rule,) = tasks, rules
         self.optimizer = optimizers.make(self.rule, self.task.model.parameters())
 

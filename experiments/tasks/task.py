@@ -1,7 +1,7 @@
 """What a task is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -77,11 +77,6 @@ class Task(ABC):
     @abstractmethod
     def loss(self, step: int) -> Tensor:
         """The loss, of shape (), of batch `step` of this epoch; steps come in order, from 0."""
-
-    def losses(self) -> Iterator[Tensor]:
-        """One epoch, lazily: the loss of each batch at the weights of that moment."""
-        self.begin()
-        return map(self.loss, range(self.steps))
 
     @abstractmethod
     def evaluate(self) -> Figures:

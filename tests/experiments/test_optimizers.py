@@ -11,7 +11,7 @@ import gdtuo
 from experiments import ExperimentError, optimizers, store
 from experiments.batches import batches
 from experiments.execution import execute
-from experiments.optimizers import RIVALS, first_guess, names, parse
+from experiments.optimizers import RIVALS, first_guess, parse
 from experiments.run import Run, rerun
 from experiments.sweep import sweep
 
@@ -19,7 +19,7 @@ from experiments.sweep import sweep
 HASTY = {"DoG": "DoG(reps_rel=0.01)", "SGDHD": "SGDHD(lr=0.1)"}
 
 
-@pytest.fixture(params=names())
+@pytest.fixture(params=RIVALS)
 def name(request):
     try:
         optimizers.require(request.param)
@@ -70,7 +70,7 @@ def test_far_too_large_a_first_guess_is_no_error(name):
     assert record.status in ("ok", "diverged"), record.message
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", RIVALS)
 def test_a_text_goes_there_and_back(name):
     rival = RIVALS[name]
     assert rival.guess in rival.settings

@@ -26,9 +26,10 @@ def trained(data: str, text: str, safeguards: Safeguards, epochs: int) -> tuple[
     rule = gdtuo.parse(text)
     tower = gdtuo.Tower(task.model.parameters(), rule, safeguards=safeguards)
     for _ in range(epochs):
-        for loss in task.losses():
+        task.begin()
+        for step in range(task.steps):
             tower.zero_grad()
-            loss.backward()
+            task.loss(step).backward()
             tower.step()
     assert tower.skipped_steps == 0
     return task.evaluate()["test_error"], tower
