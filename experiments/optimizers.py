@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 import gdtuo
-from experiments import ExperimentError, peers
+from experiments import ExperimentError, rivals
 
 Setting = float | int | bool
 
@@ -56,7 +56,7 @@ RIVALS: dict[str, Rival] = {
     # changing"; no schedule, or a cosine one; for diffusion models both corrections and decay 0.01.
     "Prodigy": Rival(
         "pytorch_optimizer",
-        peers.packaged("Prodigy"),
+        rivals.packaged("Prodigy"),
         {
             "lr": 1.0,
             "d0": 1e-6,
@@ -66,56 +66,56 @@ RIVALS: dict[str, Rival] = {
             "safeguard_warmup": False,
         },
         guess="d0",
-        step_size=peers.distance,
+        step_size=rivals.distance,
     ),
     # Defazio and Mishchenko 2023. README of dadaptation: lr 1, and the schedule that one would use.
     "DAdaptAdam": Rival(
         "pytorch_optimizer",
-        peers.packaged("DAdaptAdam"),
+        rivals.packaged("DAdaptAdam"),
         {"lr": 1.0, "d0": 1e-6, "weight_decay": 0.0, "bias_correction": False},
         guess="d0",
-        step_size=peers.distance,
+        step_size=rivals.distance,
     ),
     # Ivgi, Hinder and Carmon 2023. README of dog-optimizer: reps_rel 1e-6, or 1e-4 with batch
     # normalization; lr 1 always; averaging "is crucial", with gamma 8 throughout their experiments.
     "DoG": Rival(
         "dog",
-        peers.dog,
+        rivals.dog,
         {"reps_rel": 1e-6, "weight_decay": 0.0, "gamma": 8.0},
         guess="reps_rel",
         averages=True,
-        step_size=peers.dog_eta,
+        step_size=rivals.dog_eta,
     ),
     # Defazio et al. 2024. README of schedulefree: lr 0.0025, one to ten times that of a schedule;
     # a warm-up is recommended, of a length that depends on that of the run, and none the default.
     "ScheduleFreeAdamW": Rival(
         "pytorch_optimizer",
-        peers.packaged("ScheduleFreeAdamW"),
+        rivals.packaged("ScheduleFreeAdamW"),
         {"lr": 0.0025, "warmup_steps": 0, "weight_decay": 0.0},
         guess="lr",
         averages=True,
-        step_size=peers.warmed_up,
+        step_size=rivals.warmed_up,
     ),
     # Cutkosky, Defazio and Mehta 2023. README of mechanic-pytorch: s_decay 0.01 in all experiments,
     # s_init an underestimate, 1e-8 by default; lr "anything", 1 in the example.
     "MechanicAdam": Rival(
         "mechanic_pytorch",
-        peers.mechanic_adam,
+        rivals.mechanic_adam,
         {"s_init": 1e-8, "s_decay": 0.01, "lr": 1.0},
         guess="s_init",
-        step_size=peers.mechanic_scale,
+        step_size=rivals.mechanic_scale,
     ),
     # Baydin et al. 2018, the values of their logistic regression and their perceptron. Both are
     # towers too: "Adam^lr / SGD(1e-07)" and "SGD^lr(0.001) / SGD(0.001)".
     "AdamHD": Rival(
         "gdtuo",
-        peers.hypergradient_descent("Adam"),
+        rivals.hypergradient_descent("Adam"),
         {"lr": 0.001, "hypergrad_lr": 1e-7},
         guess="lr",
     ),
     "SGDHD": Rival(
         "gdtuo",
-        peers.hypergradient_descent("SGD"),
+        rivals.hypergradient_descent("SGD"),
         {"lr": 0.001, "hypergrad_lr": 0.001},
         guess="lr",
     ),
@@ -123,8 +123,8 @@ RIVALS: dict[str, Rival] = {
     # is the same to rounding.
     "default": Rival(
         "gdtuo",
-        peers.default,
-        {"lr": 0.001, **dict.fromkeys(peers.PARTS, True), "compile": False},
+        rivals.default,
+        {"lr": 0.001, **dict.fromkeys(rivals.PARTS, True), "compile": False},
         guess="lr",
     ),
 }
@@ -147,7 +147,7 @@ class Choice:
         return RIVALS[self.name]
 
     def __call__(self, parameters: Iterable[Tensor]) -> Optimizer:
-        module = peers.imported(self.rival.module)
+        module = rivals.imported(self.rival.module)
         settings = {**self.rival.settings, **dict(self.settings)}
         return self.rival.make(module, parameters, **settings)
 
@@ -198,7 +198,7 @@ def require(text: str) -> None:
         ExperimentError: it is not.
     """
     if isinstance(rule := parse(text), Choice):
-        peers.imported(rule.rival.module)
+        rivals.imported(rule.rival.module)
 
 
 def version(text: str) -> int:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from experiments.peers import PARTS
+from experiments.rivals import PARTS
 from experiments.studies.ingredients import VARIANTS, variant
 from experiments.studies.tuning import FAR, OWN, Training, name
 from paper_figures import goals, points

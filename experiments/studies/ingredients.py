@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from experiments.peers import PARTS
+from experiments.rivals import PARTS
 from experiments.studies.tuning import FAR, OWN, SEEDS, TASKS, TINY, Trials, name, optimizer
 from experiments.study import Cell, Study
 
