@@ -254,6 +254,7 @@ def test_the_papers_study_is_whole():
 
 def test_the_command_line(tmp_path, monkeypatch, capsys, here):
     monkeypatch.setattr(cli, "TIMINGS", {STUDY.name: STUDY})
+    monkeypatch.setattr("experiments.arguments.TIMINGS", {STUDY.name: STUDY})
     where = ["--tier", "quick", "--results", str(tmp_path)]
     command = ["time", STUDY.name, *where, "--threads", "1", "--no-compile", "--only", "tiny"]
     assert cli.main(command) == 0
