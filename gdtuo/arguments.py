@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Iterable, Mapping
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from gdtuo.errors import GdtuoError
-from gdtuo.hyperparameters import COORDINATES, checked, is_number
+from gdtuo.hyperparameters import COORDINATES, as_float, checked, is_number, square_root
 
 if TYPE_CHECKING:
     from gdtuo.rule import Rule
@@ -31,6 +31,7 @@ def settle(rule: Rule) -> None:
             "If each entry's step depends on that entry alone, set elementwise = True in it."
         )
     _settle_learn(rule, owner)
+    _expect_movable(rule, owner)
     _settle_trace(rule, owner)
 
 
@@ -44,6 +45,8 @@ def _by_name(owner: str, what: str, given: Any, example: str) -> dict[str, Any]:
     pairs = tuple(pairs) if isinstance(pairs, Iterable) else (pairs,)
     if not all(isinstance(x, (tuple, list)) and len(x) == 2 for x in pairs):
         raise GdtuoError(f"{owner}: {what}={given!r}. Give it by name: {what}={example}.")
+    if len({str(name) for name, _ in pairs}) < len(pairs):
+        raise GdtuoError(f"{owner}: {what}={given!r} gives a name twice. Give each once.")
     return {str(name): value for name, value in pairs}
 
 
@@ -70,7 +73,7 @@ def _settle_values(rule: Rule, owner: str) -> None:
         else:
             value = checked(owner, name, spec, value)
         _keep(rule, name, value)
-    for name in dict(rule.coordinates or ()):
+    for name in rule.hyperparameters:
         coordinates = rule.coordinates_of(name)
         for value in rule.values_of(name):
             if not coordinates.domain.contains(value):
@@ -86,7 +89,7 @@ def _settle_bounds(rule: Rule, owner: str) -> None:
     for name, pair in given.items():
         domain = rule.coordinates_of(name).domain
         is_pair = isinstance(pair, (tuple, list)) and len(pair) == 2
-        low, high = pair if is_pair and all(isinstance(x, Real) for x in pair) else (1, 0)
+        low, high = map(as_float, pair if is_pair and all(map(is_number, pair)) else (1, 0))
         if not (domain.contains(low) and domain.contains(high) and low < high):
             raise GdtuoError(
                 f"{owner}: bounds={{{name!r}: {pair!r}}}. Expected (lowest, highest), each "
@@ -97,7 +100,7 @@ def _settle_bounds(rule: Rule, owner: str) -> None:
                 raise GdtuoError(
                     f"{owner}: {name}={value!r} starts outside its bounds, {low!r} to {high!r}."
                 )
-        given[name] = (float(low), float(high))
+        given[name] = (low, high)
     _keep(rule, "bounds", tuple(sorted(given.items())) or None)
 
 
@@ -106,9 +109,9 @@ def _settle_learn(rule: Rule, owner: str) -> None:
     if rule.learn is not None:
         if isinstance(rule.learn, str):
             raise GdtuoError(f"{owner}: learn={rule.learn!r} is a text. Give ({rule.learn!r},).")
-        if not isinstance(rule.learn, Iterable):
+        learn = tuple(rule.learn) if isinstance(rule.learn, Iterable) else (None,)
+        if not all(isinstance(name, str) for name in learn):
             raise GdtuoError(f"{owner}: learn={rule.learn!r}. Give names, such as ('lr',).")
-        learn = tuple(rule.learn)
         if rule.optimizer is None:
             raise GdtuoError(
                 f"{owner}: learn={learn!r} has no meaning on the top rule, which nothing learns. "
@@ -123,6 +126,18 @@ def _settle_learn(rule: Rule, owner: str) -> None:
         _keep(rule, "learn", tuple(name for name in rule.hyperparameters if name in learn))
     if per_name is not None:
         _expect_learnable(rule, owner, "the lr of the rule above", per_name)
+
+
+def _expect_movable(rule: Rule, owner: str) -> None:
+    """Square-root coordinates have a derivative of 0 at 0: what is there stays there."""
+    for name in rule.learned:
+        low, _ = dict(rule.bounds or ()).get(name, (None, None))
+        if rule.coordinates_of(name) is square_root and 0.0 in (low, *rule.values_of(name)):
+            raise GdtuoError(
+                f"{owner}: {name} is learned in square-root coordinates, in which it can't come "
+                f"away from 0, where it {'may end' if low == 0.0 else 'starts'}. Give a number "
+                "above 0."
+            )
 
 
 def _settle_trace(rule: Rule, owner: str) -> None:
@@ -165,8 +180,26 @@ def _expect_known(owner: str, where: str, names: Iterable[str], known: tuple[str
         )
 
 
+def expect_declared(cls: type[Rule], base: type[Rule]) -> None:
+    """Raise `GdtuoError` unless a subclass has declared its fields, by names that are free."""
+    common = {field.name for field in dataclasses.fields(base)}
+    for field in dataclasses.fields(cls):
+        name = field.name
+        if name not in common and name not in cls.specs:
+            raise GdtuoError(
+                f"{cls.__name__}: {name} is declared as neither a hyperparameter nor a constant. "
+                f"Write {name}: float = gdtuo.constant(...), or ClassVar if it is always the same."
+            )
+        if name in cls.specs and hasattr(base, name):
+            raise GdtuoError(f"{cls.__name__}: every rule has {name} already. Choose another name.")
+
+
 def refusing_unknown(init: Any, cls: type[Rule]) -> Any:
     """Wrap a dataclass's ``__init__``: wrong arguments are a `GdtuoError`, not a TypeError."""
+    names = [field.name for field in dataclasses.fields(cls)]
+
+    def is_common(name: str) -> bool:
+        return name not in cls.specs
 
     @functools.wraps(init)
     def checking(self: Rule, *args: Any, **kwargs: Any) -> None:
@@ -174,7 +207,7 @@ def refusing_unknown(init: Any, cls: type[Rule]) -> Any:
             inspect.signature(init).bind(self, *args, **kwargs)
         except TypeError as error:
             raise GdtuoError(
-                f"{cls.__name__}: {error}. Expected {', '.join(cls.specs)}, optimizer and learn."
+                f"{cls.__name__}: {error}. Expected {', '.join(sorted(names, key=is_common))}."
             ) from None
         init(self, *args, **kwargs)
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -133,13 +134,19 @@ def levels_of(rule: Rule) -> tuple[Level, ...]:
         )
         lr_for = levels[-1].entries() if levels and each.lr_by_name is not None else None
         levels.append(Level(each, each.learned, constant, lr_for, *_state_keys(each), each.inputs))
+        _try(levels[-1])
     return tuple(levels)
 
 
 def _state_keys(rule: Rule) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The names in the state of ``rule``, all and those of scalars, from a trial of `Rule.init`."""
-    w = torch.zeros(3) if rule.elementwise else torch.zeros(3, 2)
-    state = rule.init(w)
+    w = _trial(rule)
+    state: object = rule.init(w)
+    if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
+        raise GdtuoError(
+            f"{type(rule).__name__}.init returns {state!r}. Expected a dictionary of tensors, such "
+            "as {'m': torch.zeros_like(w)}."
+        )
     taken = RESERVED & set(state)
     if taken:
         raise GdtuoError(
@@ -153,6 +160,44 @@ def _state_keys(rule: Rule) -> tuple[tuple[str, ...], tuple[str, ...]]:
             "than the tensor's. Make it zeros_like(w) or the like, or elementwise = False."
         )
     return tuple(state), tuple(key for key, value in state.items() if value.dim() == 0)
+
+
+def _trial(rule: Rule) -> Tensor:
+    """A tensor to see what ``rule`` does."""
+    return torch.zeros(3) if rule.elementwise else torch.zeros(3, 2)
+
+
+@torch.no_grad()
+def _try(level: Level) -> None:
+    """Raise `GdtuoError` unless an update returns what it should, and changes nothing it is given:
+    what it was given is what the next step differentiates."""
+    rule = level.rule
+    w = torch.zeros(len(level.lr_for)) if level.lr_for is not None else _trial(rule)
+    g, state = torch.ones_like(w), rule.init(w)
+    learned, constant = (
+        level.initial(x, w.dtype, w.device) for x in (level.learned, level.constant)
+    )
+    h, further = _arguments(level, learned, constant, Inputs(g, state, 1), g)
+    if "w" in level.inputs:
+        further["w"] = w
+    given = {"g": g, "w": w, **state}
+    versions = {name: tensor._version for name, tensor in given.items()}
+    made: Any = rule.update(g, dict(state), h, **further)
+    changed = [name for name, tensor in given.items() if tensor._version != versions[name]]
+    if not isinstance(made, tuple) or len(made) != 2 or not isinstance(made[1], dict):
+        fault = f"returns {made!r}"
+    elif not isinstance(made[0], Tensor) or made[0].shape != g.shape:
+        fault = f"returns a step {made[0]!r} for a gradient of shape {list(g.shape)}"
+    elif made[1].keys() != state.keys():
+        fault = f"returns a state of {', '.join(made[1]) or 'nothing'}"
+    elif changed:
+        fault = f"writes into {', '.join(changed)}"
+    else:
+        return
+    raise GdtuoError(
+        f"{type(rule).__name__}.update {fault}. Expected a step of the shape of g, and a new state "
+        f"of {', '.join(state) or 'nothing'}, as init has it; what is given has to stay as it is."
+    )
 
 
 def first_state(rule: Rule, w: Tensor) -> State:

@@ -37,7 +37,8 @@ class Coordinates:
     tenth of itself, whatever it is, and it can't turn negative; with ``raw``, by 0.1.
 
     Args:
-        name: what a rule's ``coordinates={...}`` and its text call it.
+        name: what errors call it. By it a rule's ``coordinates={...}`` takes raw, square_root,
+            logistic, log and logit; your own go into a hyperparameter's declaration.
         encode: a float in the hyperparameter's own units to its coordinate, increasing.
         decode: the differentiable inverse, on tensors.
         domain: the values that have a coordinate.
@@ -91,7 +92,8 @@ def hyperparameter(
     Args:
         default: its value where none is given.
         domain: the values it may start at.
-        coordinates: what the level above steps; ``raw``, ``square_root``, ``logistic``, or yours.
+        coordinates: what the level above steps; ``raw``, ``square_root``, ``logistic``, ``log``,
+            ``logit``, or yours.
         learned: whether a level above learns it when ``learn=`` says nothing: ``"by default"``,
             ``"unless 0"`` (0 switches it off, like ``momentum``) or ``"when named"``; ``"never"``
             for one that has no useful derivative, which is refused even when named.
@@ -121,8 +123,16 @@ def constant(default: float, *, domain: Domain = non_negative, optional: bool = 
 
 
 def is_number(value: object) -> bool:
-    """Whether it is one of Python's own, and no flag."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Whether it is a real number, numpy's among them, and no flag."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def as_float(value: Any) -> float:
+    """A number as a float, infinite where none is as large."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def checked(owner: str, name: str, spec: Hyperparameter, value: object) -> float:
@@ -131,10 +141,11 @@ def checked(owner: str, name: str, spec: Hyperparameter, value: object) -> float
         if not isinstance(value, bool):
             raise GdtuoError(f"{owner}: {name}={value!r} is no switch. Give True or False.")
         return value
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+    if not is_number(value):
         raise GdtuoError(f"{owner}: {name}={value!r} is not a number. Give {spec.domain.text}.")
-    if not spec.domain.contains(float(value)):
+    number = as_float(value)
+    if not spec.domain.contains(number):
         raise GdtuoError(
-            f"{owner}: {name}={float(value)!r} is outside its domain. Give {spec.domain.text}."
+            f"{owner}: {name}={number!r} is outside its domain. Give {spec.domain.text}."
         )
-    return float(value)
+    return number

@@ -32,12 +32,14 @@ def _level(rule: Rule) -> str:
     if rule.learn is not None:
         names = tuple(rule.learn)
         learn = f"^{names[0]}" if len(names) == 1 else f"^{{{','.join(names)}}}"
+    positional = next((field.name for field in fields(rule) if not field.kw_only), None)
     for field in fields(rule):
         value = getattr(rule, field.name)
         if field.name in rule.specs and value != field.default:
             by_name = rule.lr_by_name if field.name == "lr" else None
             shown = repr(value) if by_name is None else _braces(by_name)
-            arguments.append(shown if field.name == "lr" else f"{field.name}={shown}")
+            is_first = field.name == positional == "lr"
+            arguments.append(shown if is_first else f"{field.name}={shown}")
     for name in ("coordinates", "bounds"):
         if getattr(rule, name) is not None:
             arguments.append(f"{name}={_braces(dict(getattr(rule, name)))}")
@@ -183,7 +185,13 @@ class _Parser:
             if self.value not in ("True", "False"):
                 self.fail("expected a number, True or False")
             return self.name("a switch") == "True"
-        return dict(self.listed(self.entry, "}")) if self.take("{") else self.number()
+        start = self.start
+        if not self.take("{"):
+            return self.number()
+        entries = self.listed(self.entry, "}")
+        if len(dict(entries)) < len(entries):
+            self.fail("a name is given twice", start)
+        return dict(entries)
 
     def entry(self) -> tuple[str, Any]:
         name = self.name("the name of a hyperparameter")

@@ -41,7 +41,7 @@ class Rule:
     hyperparameters of level i (paper, section 2).
 
     A subclass declares its hyperparameters with `gdtuo.hyperparameter`, ``lr`` among them, and
-    writes `update`; it becomes a frozen dataclass by itself. The two arguments that every rule has:
+    writes `update`; it becomes a frozen dataclass by itself. The arguments that every rule has:
 
     Args:
         optimizer: the rule that learns this one's hyperparameters; None: they are constants.
@@ -81,7 +81,7 @@ class Rule:
     #: Whether each entry's step depends on that entry alone. Where it does, all of a group's
     #: tensors are updated as one flat tensor, and the rule can be an upper level.
     elementwise: ClassVar[bool] = False
-    specs: ClassVar[dict[str, Hyperparameter]]
+    specs: ClassVar[dict[str, Hyperparameter]] = {}
     accepts: ClassVar[frozenset[str]]  #: which of ``t`` and ``w`` `update` takes
 
     @property
@@ -131,6 +131,9 @@ class Rule:
             f.name: f.metadata["spec"] for f in dataclasses.fields(cls) if "spec" in f.metadata
         }
         cls.accepts = frozenset(list(inspect.signature(cls.update).parameters)[4:])
+        if _depth(cls, "update") < _depth(cls, "step_again"):  # that of another update
+            cls.steps_again = False  # type: ignore[assignment, method-assign]
+        arguments.expect_declared(cls, Rule)
         if "lr" not in cls.specs or cls.specs["lr"].learned is None:
             raise GdtuoError(
                 f"{cls.__name__} declares no lr. Add: lr: float = gdtuo.hyperparameter(0.01)"
@@ -143,6 +146,8 @@ class Rule:
         cls.__init__ = arguments.refusing_unknown(cls.__init__, cls)  # type: ignore[method-assign]
 
     def __post_init__(self) -> None:
+        if not self.specs:
+            raise GdtuoError("Rule: it has no update. Give gdtuo.SGD(...) or a class of your own.")
         if self.optimizer is not None and not isinstance(self.optimizer, Rule):
             raise GdtuoError(
                 f"{type(self).__name__}: optimizer={self.optimizer!r} is not a rule. Give one, "
@@ -209,6 +214,11 @@ class Rule:
         fields = (f for f in dataclasses.fields(self) if getattr(self, f.name) != f.default)
         given = ", ".join(f"{f.name}={_literal(self, f.name)}" for f in fields)
         return f"{type(self).__name__}({given})"
+
+
+def _depth(cls: type, name: str) -> int:
+    """How far up the bases of ``cls`` lies the one that has ``name``."""
+    return next(i for i, base in enumerate(cls.__mro__) if name in vars(base))
 
 
 def _literal(rule: Rule, name: str) -> str:

@@ -99,6 +99,7 @@ def test_defaults_are_not_written(row):
         ("AdamW / SGD({lr: True})", 8, "lr.'lr'.='True' is not a number"),
         ("Lion^beta1 / SGD", 0, "which can't be learned: .* a sign"),
         ("Adam(lr=0.1, lr=0.2)", 13, "'lr' is given twice"),
+        ("SGD / SGD({lr: 1, lr: 2})", 10, "a name is given twice"),
         ("Adam(optimizer=1)", 5, "'optimizer' is given twice, or can't be given here"),
         ("Adam(beta1=0.5, 0.1)", 16, "expected name=value"),
         ("Adam^(0.1)", 5, "expected a hyperparameter"),
@@ -155,3 +156,16 @@ def test_a_rule_of_ones_own_is_known():
     rule = Signum(0.5, temperature=3.0, optimizer=gdtuo.SGD(1e-3))
     assert str(rule) == "Signum(0.5, temperature=3.0) / SGD(0.001)"
     assert parse(str(rule)) == rule
+
+
+def test_a_step_size_that_is_not_declared_first():
+    class Late(gdtuo.Rule):
+        beta: float = gdtuo.hyperparameter(0.9)
+        lr: float = gdtuo.hyperparameter(0.1)
+
+        def update(self, g, state, h):
+            return h.lr * h.beta * g, state
+
+    rule = Late(beta=0.3, lr=0.5)
+    assert str(rule) == "Late(beta=0.3, lr=0.5)"
+    assert parse(str(rule)) == rule == parse("Late(0.3, 0.5)")

@@ -52,7 +52,15 @@ class Slowing(gdtuo.Rule):
         return step, {"start": state["start"], "norm": norm}
 
 
-RULES = [Decayed(), Decayed(0.02, weight_decay=0.5), Normalized(), Slowing(0.1)]
+class Shrunk(gdtuo.Adam):
+    """Another update than its parent's, whose way to tell a step from the state isn't its own."""
+
+    def update(self, g, state, h, t):
+        step, state = super().update(g, state, h, t)
+        return step / (1 + g.abs()), state
+
+
+RULES = [Decayed(), Decayed(0.02, weight_decay=0.5), Normalized(), Slowing(0.1), Shrunk()]
 UPPER = [rule for rule in RULES if rule.elementwise]
 
 
@@ -60,6 +68,7 @@ def _towers():
     for rule in RULES:
         yield stacked(rule, gdtuo.SGD(1e-3, optimizer=gdtuo.SGD(1e-4)))
         yield stacked(rule, gdtuo.Adam(1e-3, optimizer=gdtuo.SGD(1e-4)), rule.hyperparameters)
+        yield stacked(rule, gdtuo.SGD(1e-3), ("lr",))
     for rule in UPPER:
         yield gdtuo.SGD(0.05, momentum=0.5, optimizer=stacked(rule, gdtuo.SGD(1e-3)))
         yield stacked(rule, stacked(rule, stacked(rule, None), rule.hyperparameters))
@@ -225,3 +234,82 @@ def test_declarations_that_are_refused():
 
     with pytest.raises(gdtuo.GdtuoError, match=r"Normalized can't be an upper level.*elementwise"):
         gdtuo.SGD(optimizer=Normalized())
+
+
+def test_fields_that_are_refused():
+    with pytest.raises(gdtuo.GdtuoError, match=r"Bare: eps is declared as neither .* constant"):
+
+        class Bare(gdtuo.SGD):
+            eps: float = 1e-3
+
+    with pytest.raises(gdtuo.GdtuoError, match=r"Taken: every rule has levels already"):
+
+        class Taken(gdtuo.SGD):
+            levels: float = gdtuo.constant(2.0)
+
+    with pytest.raises(gdtuo.GdtuoError, match=r"Rule: it has no update\. Give gdtuo\.SGD"):
+        gdtuo.Rule()
+
+    class Uncoded(gdtuo.Rule):
+        lr: float = gdtuo.hyperparameter(0.1, coordinates=LOG_ABOVE_0)
+
+    with pytest.raises(gdtuo.GdtuoError, match=r"Uncoded: lr=0\.0 has no log above 0 coordinate"):
+        Uncoded(0.0)
+
+
+LOG_ABOVE_0 = gdtuo.Coordinates("log above 0", math.log, torch.exp, gdtuo.positive)
+
+
+def written_into(g, state, h):
+    m = state["m"].mul_(0.9).add_(g)
+    return h.lr * m, {"m": m}
+
+
+UPDATES = {
+    "a state that is written into": (written_into, "writes into m"),
+    "a gradient that is written into": (
+        lambda g, state, h: (g.mul_(h.lr), state),
+        "writes into g",
+    ),
+    "a name that is lost": (lambda g, state, h: (h.lr * g, {}), "returns a state of nothing"),
+    "a name that is new": (
+        lambda g, state, h: (h.lr * g, state | {"v": g}),
+        "returns a state of m, v.* Expected .* a new state of m",
+    ),
+    "no state": (lambda g, state, h: h.lr * g, r"returns tensor\("),
+    "a number": (lambda g, state, h: (h.lr * g.norm(), state), "returns a step .* shape .3."),
+}
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_an_update_is_tried_when_a_tower_is_made(name):
+    function, message = UPDATES[name]
+
+    class Faulty(gdtuo.Rule):
+        lr: float = gdtuo.hyperparameter(0.1)
+        elementwise = True
+
+        def init(self, w):
+            return {"m": torch.zeros_like(w)}
+
+        def update(self, g, state, h):
+            return function(g, state, h)
+
+    for rule in (Faulty(), gdtuo.SGD(optimizer=Faulty())):
+        with pytest.raises(gdtuo.GdtuoError, match=rf"(?s)Faulty\.update {message}"):
+            gdtuo.Tower(make_model().parameters(), rule)
+
+
+@pytest.mark.parametrize("state", [None, {"m": 0.0}])
+def test_a_state_is_of_tensors(state):
+    class Stateless(gdtuo.Rule):
+        lr: float = gdtuo.hyperparameter(0.1)
+
+        def init(self, w):
+            return state
+
+        def update(self, g, state, h):
+            return h.lr * g, state
+
+    with pytest.raises(gdtuo.GdtuoError, match=r"Stateless\.init returns .* dictionary of tensors"):
+        gdtuo.Tower(make_model().parameters(), Stateless())
