@@ -45,6 +45,7 @@ def options(
     rule: Any,
     per: Any,
     granularities: Sequence[Granularity],
+    maximize: Any,
     safeguards: Any,
     compile: Any,
     capturable: bool,
@@ -55,6 +56,9 @@ def options(
         raise GdtuoError(
             f"Tower: per={per!r}. Expected one of {', '.join(map(repr, granularities))}."
         )
+    for name, switch in (("maximize", maximize), ("capturable", capturable)):
+        if not isinstance(switch, bool):
+            raise GdtuoError(f"Tower: {name}={switch!r} is no switch. Give True or False.")
     if not isinstance(safeguards, Safeguards):
         raise GdtuoError(f"Tower: safeguards={safeguards!r}. Give a gdtuo.Safeguards(...).")
     if not (isinstance(compile, (bool, str)) or callable(compile)):
@@ -74,7 +78,8 @@ def group(params: Sequence[Tensor], rule: Rule, per: Granularity, safeguards: Sa
         if p.is_complex():
             raise GdtuoError(
                 f"Tower: a parameter of shape {tuple(p.shape)} is complex. Give real ones: "
-                "view it with torch.view_as_real."
+                "torch.nn.Parameter(torch.view_as_real(p)), and torch.view_as_complex of it in the "
+                "forward pass."
             )
         sharded.check(p)
     if safeguards.start is None and safeguards.stride is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterable, MutableMapping
 from types import EllipsisType
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from torch import Tensor
 from gdtuo.cell import Store, set_guard
 from gdtuo.core import Level, arithmetic_dtype
 from gdtuo.errors import GdtuoError
+from gdtuo.hyperparameters import is_number
 from gdtuo.learner import Learner, Parts
 from gdtuo.rule import Rule
 from gdtuo.safeguards import NO_SAFEGUARDS
@@ -27,25 +29,25 @@ Kind = tuple[torch.dtype, torch.device]
 #: What a tower keeps for each parameter.
 States = MutableMapping[Tensor, Store]
 
-# Keys of a user's parameter group that are torch's or the user's own, not hyperparameters.
+# What a group may be given beside hyperparameters: torch's or the user's own.
 GROUP_KEYS = frozenset({"params", "rule", "param_names", "initial_lr", "name"})
-
-
-# What else stands in a group: of a tower's own, and of torch's schedulers.
+# What a rule may call a hyperparameter, and a group has for itself or for torch's schedulers.
 KEPT = frozenset({"lr", "unscheduled_lr", "previous_lr_factor", "steps", "format", "tower"})
 KEPT |= {"coordinates", "initial_lr", "max_lr", "min_lr", "swa_lr", "base_momentum", "max_momentum"}
+# What torch's optimizers read there in each step, and a tower does not.
+TORCHS = frozenset({"betas", "weight_decay", "momentum", "dampening", "eps", "alpha", "maximize"})
 
 
-def check_bottom(rule: Any) -> None:
+def check_bottom(rule: Any, owner: str = "Tower") -> None:
     """Raise `GdtuoError` unless ``rule`` can update parameters."""
     if not isinstance(rule, Rule):
         raise GdtuoError(
-            f"Tower: rule={rule!r} is not a rule. Give one, such as gdtuo.Adam() or "
+            f"{owner}: rule={rule!r} is not a rule. Give one, such as gdtuo.Adam() or "
             "gdtuo.parse('Adam / SGD(1e-05)')."
         )
     if rule.lr_by_name is not None:
         raise GdtuoError(
-            f"Tower: {rule} has lr={{...}} at level 0, where nothing lies beneath. Give it one "
+            f"{owner}: {rule} has lr={{...}} at level 0, where nothing lies beneath. Give it one "
             "step size; a step size for each hyperparameter is for the rule above."
         )
 
@@ -61,7 +63,7 @@ def rule_of(group: Group, default: Rule, per: Granularity) -> Rule:
             f"'params', 'rule' and, for {type(rule).__name__}, any of {', '.join(rule.specs)}."
         )
     values = {name: group[name] for name in rule.specs if name in group}
-    own = dataclasses.replace(rule, **values)
+    own = dataclasses.replace(rule, **values, **_without(rule, values))
     check_bottom(own)
     shared = set(values) & set(default.learned)
     if per == "tower" and ("rule" in group or shared or own.learned != default.learned):
@@ -74,9 +76,32 @@ def rule_of(group: Group, default: Rule, per: Granularity) -> Rule:
     return own
 
 
+def _without(rule: Rule, values: Group) -> dict[str, Any]:
+    """What else of ``rule`` changes where ``values`` of 0 switch off what would be learned."""
+    specs = [(name, rule.specs[name]) for name in rule.learned if values.get(name) == 0]
+    off = {name for name, spec in specs if spec.optional and spec.learned == "when named"}
+    above = rule.optimizer
+    if not off or above is None:
+        return {}
+    learn = tuple(name for name in rule.learned if name not in off)
+    if not learn:
+        return {"optimizer": None, "learn": None}
+    if above.lr_by_name is not None:
+        sizes: dict[str, Any] = {"lr": {name: above.lr_by_name[name] for name in learn}}
+        above = dataclasses.replace(above, **sizes)
+    return {"optimizer": above, "learn": learn}
+
+
 def check_edits(group: Group, rule: Rule) -> None:
-    """Raise `GdtuoError` if a value was written into ``group`` that nothing would read."""
-    for name in rule.specs:
+    """Raise `GdtuoError` if a value was written into ``group`` that nothing would read, or that
+    makes no factor of the step size."""
+    lr_factor(group)
+    if group["unscheduled_lr"] == 0 and "initial_lr" in group and "lr" in rule.learned:
+        raise GdtuoError(
+            "A schedule is a factor of the step size, and lr started at 0, of which no factor can "
+            "be taken. Start with another lr."
+        )
+    for name in TORCHS.union(rule.specs):
         if name in group and name not in KEPT:
             raise GdtuoError(
                 f"param_groups[i][{name!r}] = {group[name]!r} would change nothing: a tower keeps "
@@ -88,6 +113,8 @@ def check_edits(group: Group, rule: Rule) -> None:
 def lr_factor(group: Group) -> float:
     """What a schedule makes of the step size: nominal over initial."""
     nominal, initial = group["lr"], group["unscheduled_lr"]
+    if not isinstance(nominal, Tensor) and not (is_number(nominal) and math.isfinite(nominal)):
+        raise GdtuoError(f"param_groups[i]['lr'] = {nominal!r}. Give a finite number.")
     if nominal == initial:
         return 1.0
     if initial == 0:
@@ -115,8 +142,7 @@ def is_followed(group: Group, kind: Kind) -> bool:
 
 def initialize(p: Tensor, store: Store, level: Level, guard: int) -> None:
     """Start what is kept of one parameter."""
-    kind = cell_for(p, level)
-    cell = kind(level, [part_of(p)], [store], guard=guard, parameters=[p])
+    cell = cell_for(p, level)(level, [part_of(p)], [store], guard=guard, parameters=[p])
     cell.initialize(arithmetic_dtype(p.dtype))
 
 

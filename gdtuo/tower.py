@@ -102,7 +102,7 @@ class Tower(torch.optim.Optimizer):
     ) -> None:
         sharded.check_whole_model()
         given = checks.parameters(params)
-        checks.options(rule, per, self._granularities, safeguards, compile, capturable)
+        checks.options(rule, per, self._granularities, maximize, safeguards, compile, capturable)
         self.rule, self.per, self.maximize, self.safeguards = rule, per, maximize, safeguards
         backend = "inductor" if compile is True else compile
         self._compiled = CompiledStep(backend, capturable) if backend else None
@@ -191,7 +191,6 @@ class Tower(torch.optim.Optimizer):
             self._follow_parameters()
         for group, levels in zip(self.param_groups, self._levels, strict=True):
             groups.check_edits(group, levels[0].rule)  # may refuse: before anything changes
-            groups.lr_factor(group)
         learners = self._learners()
         if not (
             self._compiled is not None
@@ -241,8 +240,8 @@ class Tower(torch.optim.Optimizer):
         return gather(learner, members, self.state, self.per, gradients, alone_from, self._ranks)
 
     def _report_skips(self) -> None:
-        if self.safeguards.guard:
-            limit, warn = self.safeguards.guard, not self._has_warned
+        limit, warn = self.safeguards.guard, not self._has_warned
+        if limit:
             self._has_warned |= guard.report(self._learners(), limit, warn)
 
     @property
@@ -288,8 +287,8 @@ class Tower(torch.optim.Optimizer):
 
     def _readable(self, group: int) -> Learner:
         count = len(self.param_groups)
-        if not -count <= group < count:
-            raise GdtuoError(f"group={group}, but there are {count} groups. Count from 0.")
+        if not isinstance(group, int) or not -count <= group < count:
+            raise GdtuoError(f"group={group!r}, but there are {count} groups. Count from 0.")
         own, learner = self.param_groups[group], self._learner(group)
         if own is learner.store:
             return learner

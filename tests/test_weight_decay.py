@@ -194,3 +194,23 @@ def test_an_sgd_that_uses_none_of_it_keeps_and_takes_what_it_did():
     assert text == "SGD^{lr,momentum}(state momentum_buffer) / SGD^{}()"
     tensors = {k for p in tower.state.values() for k, v in p.items() if isinstance(v, Tensor)}
     assert tensors == {"momentum_buffer", "previous_gradient"}
+
+
+@pytest.mark.parametrize(
+    ("above", "learned"),
+    [
+        (SGD(1e-3), ["lr", "weight_decay"]),
+        (SGD(lr={"lr": 1e-3, "weight_decay": 1e-3}), None),
+        (SGD(1e-3), ["weight_decay"]),
+    ],
+    ids=str,
+)
+def test_a_group_without_it_does_not_learn_it(above, learned):
+    rule = AdamW(0.01, weight_decay=0.3, optimizer=above, learn=learned)
+    model = make_model()
+    tower = Tower(without_on_some(model), rule)
+    train(model, tower, 5)
+    with_it, without = (tower.hyperparameters(i)[0] for i in (0, 1))
+    assert with_it["weight_decay"] != 0.3
+    assert without.get("weight_decay", 0.0) == 0.0
+    assert (without["lr"] != 0.01) == ("lr" in rule.learned)
