@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from gdtuo.core import Level, levels_of, structure
 from gdtuo.errors import GdtuoError
@@ -40,7 +41,8 @@ class Ensemble:
             one's, for all.
         rules: the tower of each member, as a rule or its text; or one, for all. They may differ in
             the values at which hyperparameters start and stay, and in nothing else: all learn the
-            same names, with the same rules, constants, coordinates and bounds.
+            same names, with the same rules, constants, coordinates and bounds. A momentum or weight
+            decay of 0 is none at all, which is something else.
         safeguards: as of a `Tower`, each member's for itself. There is no guard here: a member
             whose values are not finite holds back no other.
         compile: as of a `Tower`: its steps, of all members, as one compiled graph.
@@ -83,23 +85,26 @@ class Ensemble:
 
     def __init__(
         self,
-        models: Sequence[nn.Module],
+        models: Iterable[nn.Module],
         rules: Rule | str | Sequence[Rule | str],
         *,
         safeguards: Safeguards = NO_SAFEGUARDS,
         compile: bool | str | Callable[..., Any] = False,
     ) -> None:
-        _check_models(models)
+        given = _listed(models)
+        _check_models(given)
+        if not isinstance(safeguards, Safeguards):
+            raise GdtuoError(f"Ensemble: safeguards={safeguards!r}. Give a gdtuo.Safeguards(...).")
         if safeguards.guard:
             raise GdtuoError(
                 f"Ensemble: safeguards has guard={safeguards.guard}, which holds back whole steps, "
                 "and so every member because of one. Leave it out: a member that is not finite "
                 "disturbs no other."
             )
-        towers = [levels_of(rule) for rule in _one_for_each(rules, len(models))]
+        towers = [levels_of(rule) for rule in _one_for_each(rules, len(given))]
         _check_structures(towers)
-        self._module = copy.deepcopy(models[0])
-        self._parameters, self._buffers = torch.func.stack_module_state(list(models))
+        self._module = copy.deepcopy(given[0])
+        self._parameters, self._buffers = torch.func.stack_module_state(given)
         self.tower = StackedTower(
             self._parameters.items(),
             towers[0][0].rule,
@@ -109,25 +114,31 @@ class Ensemble:
         )
         self.tower.start(towers)
 
-    def __call__(self, *inputs: Any, separate: bool = False) -> Any:
-        """What each member makes of ``inputs``, in a first dimension of N.
+    def __call__(self, *inputs: Any, separate: bool = False, **named: Any) -> Any:
+        """What each member makes of the inputs, in a first dimension of N.
 
         Args:
-            inputs: of the model's forward, given to all.
-            separate: each tensor among them has a first dimension of N too, an entry a member.
+            inputs, named: of the model's forward, given to all.
+            separate: each tensor in them, and in lists and dictionaries among them, has a first
+                dimension of N too, an entry a member.
         """
-        for x in inputs:
-            if separate and isinstance(x, Tensor) and x.shape[:1] != (len(self),):
+
+        def along(x: Any) -> int | None:
+            if not separate or not isinstance(x, Tensor):
+                return None
+            if x.shape[:1] != (len(self),):
                 raise GdtuoError(
                     f"Ensemble: separate=True with an input of shape {tuple(x.shape)} for "
                     f"{len(self)} members. Give [{len(self)}, batch, ...], or leave separate out."
                 )
-        along = [0 if separate and isinstance(x, Tensor) else None for x in inputs]
-        forward = torch.vmap(self._forward, (0, 0, *along), randomness="different")
-        return forward(self._parameters, self._buffers, *inputs)
+            return 0
 
-    def _forward(self, parameters: Any, buffers: Any, *inputs: Any) -> Any:
-        return torch.func.functional_call(self._module, (parameters, buffers), inputs)
+        dimensions = (0, 0, tree_map(along, inputs), tree_map(along, named))
+        forward = torch.vmap(self._forward, dimensions, randomness="different")
+        return forward(self._parameters, self._buffers, inputs, named)
+
+    def _forward(self, parameters: Any, buffers: Any, inputs: Any, named: Any) -> Any:
+        return torch.func.functional_call(self._module, (parameters, buffers), inputs, named)
 
     def __len__(self) -> int:
         return len(next(iter(self._parameters.values())))
@@ -184,8 +195,8 @@ class Ensemble:
         return module
 
     def _checked(self, member: int) -> int:
-        if not -len(self) <= member < len(self):
-            raise GdtuoError(f"member={member}, but there are {len(self)}. Count from 0.")
+        if not isinstance(member, int) or not -len(self) <= member < len(self):
+            raise GdtuoError(f"member={member!r}, but there are {len(self)}. Count from 0.")
         return member
 
     def state_dict(self) -> dict[str, Any]:
@@ -205,10 +216,15 @@ class Ensemble:
                 tower.
         """
         ours = {"parameters": self._parameters, "buffers": self._buffers}
+        if not isinstance(state_dict, Mapping) or not {*ours, "tower"} <= state_dict.keys():
+            raise GdtuoError(
+                f"The state is a {type(state_dict).__name__} and not that of an ensemble, with "
+                "'parameters', 'buffers' and 'tower'. Give what its `state_dict()` returned."
+            )
         for kind, tensors in ours.items():
-            saved = {name: tuple(x.shape) for name, x in state_dict.get(kind, {}).items()}
+            saved = {name: tuple(x.shape) for name, x in state_dict[kind].items()}
             here = {name: tuple(x.shape) for name, x in tensors.items()}
-            if saved != here or "tower" not in state_dict:
+            if saved != here:
                 raise GdtuoError(
                     f"The state is that of another ensemble.\n  saved {kind}: {saved}\n  here:  "
                     f"{here}\nBuild the ensemble from as many models of the same architecture."
@@ -220,14 +236,22 @@ class Ensemble:
                     tensor.copy_(state_dict[kind][name])
 
 
-def _check_models(models: Any) -> None:
-    """Raise `GdtuoError` unless these are modules alike in all but values."""
-    listed = isinstance(models, Sequence) and all(isinstance(m, nn.Module) for m in models)
-    if not listed or not models:
+def _listed(models: Any) -> list[nn.Module]:
+    """The models in a list; layers of one are none."""
+    several = isinstance(models, Iterable) and not isinstance(models, nn.Sequential)
+    given = list(models) if several else []
+    if not given or not all(isinstance(m, nn.Module) for m in given):
         raise GdtuoError(
-            f"Ensemble: models is a {type(models).__name__} and not of modules, or empty. Give a "
-            "list of a module for each member: [make_model() for _ in range(8)]."
+            f"Ensemble: models is a {type(models).__name__} that has none for each member. Give a "
+            "list of modules: [make_model() for _ in range(8)]."
         )
+    return given
+
+
+def _check_models(models: Sequence[nn.Module]) -> None:
+    """Raise `GdtuoError` unless these are modules alike in all but values."""
+    if not any(True for _ in models[0].parameters()):
+        raise GdtuoError(f"Ensemble: a {type(models[0]).__name__} has no parameters to train.")
     if any(is_spread(p) for model in models for p in model.parameters()):
         raise GdtuoError(
             "Ensemble: the models' parameters are DTensors. Give models that are not spread over "
@@ -264,7 +288,7 @@ def _one_for_each(rules: Any, count: int) -> list[Rule]:
         )
     parsed = [parse(rule) if isinstance(rule, str) else rule for rule in given]
     for rule in parsed:
-        check_bottom(rule)
+        check_bottom(rule, "Ensemble")
         if not rule.elementwise:
             raise GdtuoError(
                 f"Ensemble: {type(rule).__name__} is not elementwise, so that it can't update "

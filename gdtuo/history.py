@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -265,10 +265,10 @@ class History:
         Raises:
             GdtuoError: it is the record of another tower, or of a later version of this package.
         """
-        saved = state_dict.get("groups", [])
-        if not state_dict.keys() >= {"format", "step", "groups"} or len(saved) > len(
-            self.optimizer.param_groups
-        ):
+        keys = state_dict.keys() if isinstance(state_dict, Mapping) else set()
+        known = {"format", "step", "groups"} <= keys
+        saved = state_dict["groups"] if known else []
+        if not known or len(saved) > len(self.optimizer.param_groups):
             raise GdtuoError(
                 "History: this is not the state of a history of this tower. Load what its "
                 "state_dict() returned, with all groups in place."

@@ -132,7 +132,7 @@ class Learner:
 
     def check_learned(self, i: int, names: Iterable[str]) -> None:
         """Raise `GdtuoError` unless level i is there and all of ``names`` are learned at it."""
-        learned = self.levels[i].learned if 0 <= i < len(self.levels) else ()
+        learned = self.levels[i].learned if isinstance(i, int) and 0 <= i < len(self.levels) else ()
         unknown = {x if isinstance(x, str) else repr(x) for x in names} - set(learned)
         if unknown or not learned:
             raise GdtuoError(

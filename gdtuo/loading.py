@@ -49,7 +49,7 @@ def load(
             learner.check_layout(theirs)
             for p, i in zip(group["params"], theirs["params"], strict=True):
                 kept = shown(p, optimizer.state.get(p, {}), levels[0])
-                _check_shapes(p, kept, given["state"].get(i, {}))
+                _check_kept(p, kept, given["state"].get(i, {}), levels[0])
         checked.update(given)
         return given
 
@@ -115,7 +115,13 @@ def _copied(store: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v.clone() if isinstance(v, Tensor) else v for k, v in store.items()}
 
 
-def _check_shapes(p: Tensor, ours: dict[str, Any], saved: dict[str, Any]) -> None:
+def _check_kept(p: Tensor, ours: dict[str, Any], saved: dict[str, Any], level: Level) -> None:
+    lacking = [key for key in level.state_keys if saved and key not in saved]
+    if lacking:
+        raise GdtuoError(
+            f"The state has no {', '.join(lacking)} for a parameter of shape {list(p.shape)}. Give "
+            "all of what `state_dict()` returned."
+        )
     for key, value in ours.items():
         theirs = saved.get(key)
         if isinstance(value, Tensor) and isinstance(theirs, Tensor) and theirs.shape != value.shape:

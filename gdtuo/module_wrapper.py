@@ -50,7 +50,7 @@ class ModuleWrapper:
                 "gdtuo.ModuleWrapper(model, optimizer=rule)."
             )
         self.module = module
-        self.tower = Tower([p for p in module.parameters() if p.requires_grad], optimizer)
+        self.tower = Tower(module.parameters(), optimizer)
 
     def initialize(self) -> None:
         """Nothing is left to do: the tower is ready from construction."""

@@ -183,9 +183,9 @@ SGD = gdtuo.SGD(0.1, optimizer=gdtuo.SGD(0.01))
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Ensemble([], SGD), "not of modules, or empty"),
+        (lambda: Ensemble([], SGD), "none for each member"),
         (lambda: Ensemble(mlp(0), SGD), "models is a Sequential"),
-        (lambda: Ensemble([mlp(0), 3], SGD), "a list of a module for each"),
+        (lambda: Ensemble([mlp(0), 3], SGD), "Give a list of modules"),
         (lambda: Ensemble([mlp(0), nn.Linear(6, 3)], SGD), "model 1: Linear"),
         (lambda: Ensemble(models(wider), SGD), r"model 1: Linear\(in_features=2, out_features=3"),
         (lambda: Ensemble([mlp(0), mlp(0).float()], SGD), r"model 1: .*float32"),
@@ -210,12 +210,16 @@ SGD = gdtuo.SGD(0.1, optimizer=gdtuo.SGD(0.01))
             "bounds of SGD",
         ),
         (lambda: Ensemble(models(), Coupled()), "Coupled is not elementwise"),
-        (lambda: Ensemble(models(), 0.1), "rule=0.1 is not a rule"),
+        (lambda: Ensemble(models(), 0.1), "Ensemble: rule=0.1 is not a rule"),
+        (lambda: Ensemble([nn.Tanh()], SGD), "Ensemble: a Tanh has no parameters"),
+        (lambda: Ensemble(models(), SGD, safeguards=None), "Ensemble: safeguards=None"),
+        (lambda: Ensemble(models(), SGD).member("0"), "member='0', but there are 3"),
+        (lambda: Ensemble(models(), SGD).load_state_dict(3), "The state is a int and not that"),
         (lambda: Ensemble(models(), SGD, safeguards=Safeguards(guard=9)), "guard=9"),
         (lambda: Ensemble(models(), SGD)(torch.ones(2, 4, 6), separate=True), r"shape \(2, 4, 6\)"),
         (lambda: Ensemble(models(), SGD).member(3), "member=3, but there are 3"),
         (lambda: Ensemble(models(), SGD).hyperparameters(-4), "member=-4"),
-        (lambda: Ensemble(models(), SGD).load_state_dict({}), "another ensemble"),
+        (lambda: Ensemble(models(), SGD).load_state_dict({}), "not that of an ensemble"),
         (
             lambda: Ensemble(models(), SGD).load_state_dict(
                 Ensemble(models()[:2], SGD).state_dict()
@@ -249,3 +253,26 @@ def test_a_refused_state_changes_nothing():
     with pytest.raises(gdtuo.GdtuoError):
         ensemble.load_state_dict(other.state_dict())
     assert same(before, [p.detach() for p in ensemble.parameters()])
+
+
+class Named(nn.Module):
+    """Takes its inputs in a dictionary and by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 1)
+
+    def forward(self, inputs, scale=None):
+        return self.layer(inputs["x"]) * scale
+
+
+def test_inputs_in_dictionaries_and_by_name():
+    several = [Named() for _ in range(3)]
+    ensemble = Ensemble(nn.ModuleList(several), SGD)
+    x, scale = torch.randn(3, 4, 6), torch.randn(3, 1)
+    outputs = ensemble({"x": x}, scale=scale, separate=True)
+    expected = [m({"x": each}, scale=s) for m, each, s in zip(several, x, scale, strict=True)]
+    torch.testing.assert_close(outputs, torch.stack(expected))
+    assert ensemble({"x": x[0]}, scale=2.0).shape == (3, 4, 1)
+    with pytest.raises(gdtuo.GdtuoError, match=r"separate=True with an input of shape \(2, 6\)"):
+        ensemble({"x": torch.ones(2, 6)}, scale=scale, separate=True)

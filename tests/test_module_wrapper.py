@@ -98,6 +98,16 @@ def test_frozen_parameters_stay_frozen():
     assert [p.requires_grad for p in model.parameters()] == [False, False, True, True]
 
 
+def test_what_is_unfrozen_later_is_trained():
+    model = make_model()
+    model[0].requires_grad_(False)
+    start = parameters_of(model)
+    wrapper = gdtuo.ModuleWrapper(model, optimizer=RULE)
+    model[0].requires_grad_(True)
+    published_loop(wrapper, 4)
+    assert not any(map(torch.equal, parameters_of(model), start))
+
+
 def test_the_model_can_be_copied_at_any_time():
     model = make_model()
     mw = gdtuo.ModuleWrapper(model, optimizer=RULE)
