@@ -216,7 +216,8 @@ class Muon(Rule):
     All three hyperparameters have a useful derivative; that of ``weight_decay`` along held-out
     gradients (``cotangents`` of `Tower.step`), for it is only in the way of those that train. A
     schedule's factor on ``lr`` is one on the decay too. The arithmetic is in the precision of the
-    parameters (float32 for half), where torch's is bfloat16.
+    parameters (float32 for half), where torch's is bfloat16; call `Tower.step` outside autocast,
+    which has its own.
 
     It is for the matrices of hidden layers; the rest needs a group with a rule of its own. A step
     of a matrix depends on all of it, so that Muon can't be an upper level, and that a DTensor which

@@ -97,7 +97,7 @@ class Ranks:
         tensors = [pairs[p][0] for p in parameters]
         steps = [pairs[p][1].nan_to_num(nan=math.nan) for p in parameters]  # as in `capped`
         squares = [
-            torch.linalg.vector_norm(x).double() ** 2 * self.holds(p)
+            torch.linalg.vector_norm(x, dtype=torch.float64) ** 2 * self.holds(p)
             for p, x in zip([*parameters, *parameters], [*tensors, *steps], strict=True)
         ]
         norms = [square.sqrt() for square in self.sums(squares)]

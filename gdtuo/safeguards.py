@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from gdtuo.core import arithmetic_dtype
 from gdtuo.errors import GdtuoError
-from gdtuo.hyperparameters import is_number
+from gdtuo.hyperparameters import as_float, is_number
 
-HyperStep = Literal["plain", "normalized", "sign"]
+Mode = Literal["plain", "normalized", "sign"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Safeguards:
     """
 
     clip: float | None = None
-    hyper_step: HyperStep = "plain"
+    hyper_step: Mode = "plain"
     delay: int = 0
     cap: float | None = None
     start: tuple[float, float] | None = None
@@ -71,25 +73,33 @@ class Safeguards:
     def __post_init__(self) -> None:
         for name in ("clip", "cap", "stride"):
             value = getattr(self, name)
-            if value is not None and not (is_number(value) and value > 0):
+            if value is None:
+                continue
+            if not (is_number(value) and value > 0):
                 raise GdtuoError(f"Safeguards: {name}={value!r}. Give a number above 0, or None.")
-        if self.start is not None and not _is_range(self.start):
-            raise GdtuoError(
-                f"Safeguards: start={self.start!r}. Give the shortest and the longest first step, "
-                "(low, high) with 0 < low <= high, or None."
-            )
-        if self.hyper_step not in get_args(HyperStep):
+            object.__setattr__(self, name, as_float(value))
+        if self.start is not None:
+            if not _is_range(self.start):
+                raise GdtuoError(
+                    f"Safeguards: start={self.start!r}. Give the shortest and the longest first "
+                    "step, (low, high) with 0 < low <= high, or None."
+                )
+            object.__setattr__(self, "start", tuple(map(as_float, self.start)))
+        if self.hyper_step not in get_args(Mode):
             raise GdtuoError(
                 f"Safeguards: hyper_step={self.hyper_step!r}. Expected one of "
-                f"{', '.join(map(repr, get_args(HyperStep)))}."
+                f"{', '.join(map(repr, get_args(Mode)))}."
             )
         for name in ("delay", "guard"):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
                 raise GdtuoError(f"Safeguards: {name}={value!r}. Give a number of steps from 0.")
+            object.__setattr__(self, name, int(value))
 
     def tamed(self, v: Tensor) -> Tensor:
         """What the level above is given for the hypergradient ``v``, a row for each entry."""
+        if self.clip is not None or self.hyper_step == "normalized":
+            v = v.nan_to_num(nan=math.nan)  # inf over inf would be NaN
         if self.clip is not None:
             v = v * (self.clip / _norm(v)).clamp_max(1.0)
         if self.hyper_step == "normalized":
@@ -101,7 +111,7 @@ class Safeguards:
         if self.cap is None:
             return steps
         steps = [step.nan_to_num(nan=math.nan) for step in steps]  # inf times 0 would be NaN
-        norms, lengths = ([torch.linalg.vector_norm(x) for x in xs] for xs in (tensors, steps))
+        norms, lengths = ([_length(x) for x in xs] for xs in (tensors, steps))
         return self.shortened(steps, lengths, norms, [p.numel() for p in tensors])
 
     def shortened(
@@ -128,6 +138,12 @@ def _is_range(pair: object) -> bool:
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         return False
     return all(map(is_number, pair)) and 0 < pair[0] <= pair[1] < math.inf
+
+
+def _length(x: Tensor) -> Tensor:
+    """The norm of one tensor, in a precision in which that of half ones does not overflow."""
+    length: Tensor = torch.linalg.vector_norm(x, dtype=arithmetic_dtype(x.dtype))
+    return length
 
 
 def _norm(v: Tensor) -> Tensor:

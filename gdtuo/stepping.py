@@ -51,19 +51,19 @@ class Gradients:
         parts = placed(parameters, (p.grad for p in parameters), "a gradient")
         if cotangents is None:
             return cls(maximize, None, parts)
-        along = list(cotangents)
+        along = list(cotangents) if isinstance(cotangents, Iterable) else [cotangents]
         if len(along) != len(parameters):
             raise GdtuoError(
                 f"Tower.step: {len(along)} cotangents for {len(parameters)} parameters. Give one "
                 "for each parameter, in the order of the groups, or None in its place."
             )
         for p, c in zip(parameters, along, strict=True):
-            fits = isinstance(c, Tensor) and c.shape == p.shape and c.layout == torch.strided
-            if c is not None and not fits:
-                given = f"of shape {list(c.shape)}" if isinstance(c, Tensor) else repr(c)
+            if c is not None and not _fits(c, p):
+                given = f"{c.dtype} {list(c.shape)} on {c.device}" if isinstance(c, Tensor) else c
                 raise GdtuoError(
-                    f"Tower.step: a cotangent {given} for a parameter of shape {list(p.shape)}. "
-                    "Give a dense gradient of the same shape, in the order of the groups, or None."
+                    f"Tower.step: a cotangent is {given}, for a parameter {list(p.shape)} on "
+                    f"{p.device}. Give a dense gradient of the same shape, in the order of the "
+                    "groups, or None."
                 )
         by_parameter = dict(zip(parameters, along, strict=True))
         by_parameter.update(placed(parameters, along, "a cotangent"))
@@ -86,6 +86,13 @@ class Gradients:
         pairs = zip(gradients, cell.tensors, strict=True)
         g = cell.join([torch.zeros_like(p) if g is None else g for g, p in pairs], copy=copy)
         return g.neg() if self.maximize else g.detach()
+
+
+def _fits(cotangent: Any, p: Tensor) -> bool:
+    if not isinstance(cotangent, Tensor) or cotangent.is_complex():
+        return False
+    alike = cotangent.shape == p.shape and cotangent.device == p.device
+    return alike and cotangent.layout == torch.strided
 
 
 @dataclasses.dataclass
@@ -127,6 +134,7 @@ class Draft:
     ok: Tensor | None = None  #: whether it was committed, where a guard asks
     total: Tensor | None = None  #: `gdtuo.strides.sums`, where a stride has a limit
     moves: Tensor | None = None  #: which copies have moved then, where the first step is in range
+    before: Tensor | None = None  #: the coordinates that were brought there in the store itself
     hyper_steps: list[HyperStep] = dataclasses.field(default_factory=list)
     #: with the state before the update; None: it is made once more, for it is large
     updates: list[tuple[Work, State | None]] = dataclasses.field(default_factory=list)
@@ -274,7 +282,7 @@ def _cells(
             counts = ranks is None or ranks.counts(p, level)
             alone = (
                 level.rule.elementwise and part.numel() > alone_from and is_contiguous(part, store)
-            ) and p.grad is not None
+            ) and _takes(store, p)
             # Those that have taken as many steps go together. With a guard the host knows only how
             # many were tried; of these as many were taken if they are the same ones.
             alike = (p.dtype, p.device, steps, left_out, counts) if together and not alone else i
@@ -299,3 +307,12 @@ def _cells(
     present = [cell for (has_gradient, *_), cell in cells.items() if has_gradient]
     absent = [cell for (has_gradient, *_), cell in cells.items() if not has_gradient]
     return present, absent
+
+
+def _takes(store: Mapping[str, Any], p: Tensor) -> bool:
+    """Whether there is a gradient, and what is kept of it and of ``p`` is of their dtypes: after a
+    cast it is made anew."""
+    kept = (("previous_gradient", p.grad), ("previous_parameter", p))
+    return p.grad is not None and all(
+        key not in store or (x is not None and store[key].dtype == x.dtype) for key, x in kept
+    )

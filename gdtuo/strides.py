@@ -111,6 +111,7 @@ def _bring_into_range(made: Draft, relative: Tensor) -> None:
     if first:
         first.learned = after
     else:
+        made.before = learner.store["level0.learned"]
         learner.store["level0.learned"] = after
 
 
@@ -120,6 +121,11 @@ def note(drafts: Sequence[Draft], ranks: Ranks | None) -> None:
         if made.moves is not None:
             store = made.learner.store
             store[MOVED] = made.moves if made.ok is None else store[MOVED] | (made.moves & made.ok)
+        if (
+            made.before is not None and made.ok is not None
+        ):  # a step that is skipped changes nothing
+            store = made.learner.store
+            store["level0.learned"] = torch.where(made.ok, store["level0.learned"], made.before)
     known = [(made, made.total) for made in drafts if made.total is not None]
     totals = [total for _, total in known]
     for (made, _), total in zip(known, ranks.sums(totals) if ranks else totals, strict=True):

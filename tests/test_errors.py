@@ -40,6 +40,18 @@ def with_edit(tower, **changes):
     return tower
 
 
+def stepped_along(cotangents):
+    tower = Tower(parameters(), ADAM)
+    stepped(tower)
+    tower.step(cotangents=cotangents)
+
+
+def without_key(key):
+    state = Tower(parameters(), ADAM).state_dict()
+    del state["state"][0][key]
+    return state
+
+
 def complex_parameter():
     return nn.Parameter(torch.zeros(2, 3, dtype=torch.complex64))
 
@@ -294,6 +306,79 @@ REFUSED = {
     "safeguards of the default": (
         lambda: gdtuo.default(parameters(), safeguards=None),
         r"Tower: safeguards=None\. Give a gdtuo\.Safeguards",
+    ),
+    "a start of 0 in square-root coordinates": (
+        lambda: RMSProp(0.0, optimizer=SGD()),
+        r"RMSProp: lr is learned in square-root .* away from 0, where it starts\. Give a number",
+    ),
+    "a bound of 0 in them": (
+        lambda: RMSProp(bounds={"lr": (0.0, 1.0)}, optimizer=SGD()),
+        r"where it may end\. Give a number above 0",
+    ),
+    "a number too large for any": (lambda: Adam(10**400), r"Adam: lr=inf is outside its domain"),
+    "a bound too large": (
+        lambda: Adam(bounds={"lr": (1e-6, 10**400)}, optimizer=SGD()),
+        r"Expected \(lowest, highest\), each a finite number",
+    ),
+    "learn in two lists": (
+        lambda: Adam(learn=[["lr"]], optimizer=SGD()),
+        r"Adam: learn=\[\['lr'\]\]\. Give names",
+    ),
+    "a name twice": (
+        lambda: SGD(optimizer=SGD(lr=(("lr", 1e-3), ("lr", 1e-2)))),
+        r"SGD: lr=.* gives a name twice",
+    ),
+    "coordinates in the singular": (
+        lambda: Adam(coordinate={"lr": "log"}, optimizer=SGD()),
+        r"Adam: .*'coordinate'.* Expected lr, .*coordinates, bounds, trace",
+    ),
+    "maximize as a text": (
+        lambda: Tower(parameters(), ADAM, maximize="no"),
+        r"Tower: maximize='no' is no switch\. Give True or False",
+    ),
+    "a cotangent": (
+        lambda: Tower(parameters(), ADAM).step(cotangents=5),
+        r"no parameter has ever had a gradient",
+    ),
+    "one cotangent in the place of many": (
+        lambda: stepped_along(5),
+        r"Tower\.step: 1 cotangents for 4 parameters",
+    ),
+    "complex cotangents": (
+        lambda: stepped_along([1j * torch.ones_like(p) for p in parameters()]),
+        r"Tower\.step: a cotangent is torch\.complex128 .* Give a dense gradient",
+    ),
+    "a cotangent elsewhere": (
+        lambda: stepped_along([torch.ones_like(p, device="meta") for p in parameters()]),
+        r"Tower\.step: a cotangent is torch\.float64 .* on meta, for a parameter .* on cpu",
+    ),
+    "torch's name in a group": (
+        lambda: stepped(with_edit(Tower(parameters(), ADAM), betas=(0.5, 0.9))),
+        r"param_groups\[i\]\['betas'\] = \(0\.5, 0\.9\) would change nothing",
+    ),
+    "a text as a schedule's lr": (
+        lambda: stepped(with_edit(Tower(parameters(), ADAM), lr="a")),
+        r"param_groups\[i\]\['lr'\] = 'a'\. Give a finite number",
+    ),
+    "nan as a schedule's lr": (
+        lambda: stepped(with_edit(Tower(parameters(), ADAM), lr=math.nan)),
+        r"param_groups\[i\]\['lr'\] = nan\. Give a finite number",
+    ),
+    "a schedule of a learned lr of 0": (
+        lambda: stepped(with_edit(Tower(parameters(), SGD(0.0, optimizer=SGD())), initial_lr=0.0)),
+        r"A schedule is a factor of the step size, and lr started at 0",
+    ),
+    "a group by a text": (
+        lambda: Tower(parameters(), ADAM).hyperparameters(group="0"),
+        r"group='0', but there are 1 groups",
+    ),
+    "a level by a text": (
+        lambda: Tower(parameters(), ADAM).freeze(level="0"),
+        r"Level 0 of .* learns nothing",
+    ),
+    "a state without some of the rule's": (
+        lambda: loaded(Tower(parameters(), ADAM), without_key("exp_avg")),
+        r"The state has no exp_avg for a parameter of shape",
     ),
     "a flag as a clip": (lambda: gdtuo.Safeguards(clip=True), r"clip=True\. Give a number above 0"),
 }

@@ -127,3 +127,26 @@ def test_towers_share_nothing_by_loading():
         return {x.untyped_storage().data_ptr() for x in tensors if x.numel()}
 
     assert not memory(tower) & memory(other)
+
+
+@pytest.mark.parametrize("text", ["Adam / SGD(1e-05)", "SGD(0.1, weight_decay=0.1) / SGD(0.001)"])
+def test_a_cast_is_followed_in_what_is_kept(text, monkeypatch):
+    """A model that was cast after its tower was made, from half precision."""
+
+    def cast():
+        model = make_model().to(torch.bfloat16)
+        tower = gdtuo.Tower(model.parameters(), gdtuo.parse(text))
+        model.to(torch.float32)
+        random = torch.Generator().manual_seed(0)
+        for _ in range(STEPS):
+            for p in model.parameters():
+                p.grad = torch.randn(p.shape, generator=random)
+            tower.step()
+        kept = tower.state[model[0].weight]
+        assert {x.dtype for k, x in kept.items() if k.startswith("previous")} == {torch.float32}
+        return parameters_of(model)
+
+    expected = cast()
+    shorten(monkeypatch)
+    for p, q in zip(cast(), expected, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)

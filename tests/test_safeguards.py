@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -128,3 +130,30 @@ def test_a_step_of_nothing_stays_nothing():
 def test_errors(options, message):
     with pytest.raises(gdtuo.GdtuoError, match=message):
         Safeguards(**options)
+
+
+def test_clip_of_a_hypergradient_that_is_not_finite():
+    """One that overflows is the longest that there is, and the step size stays a number."""
+    w = torch.nn.Parameter(torch.ones(3))
+    optimizer = gdtuo.Tower([w], gdtuo.parse("SGD / SGD"), safeguards=Safeguards(clip=1e-3))
+    for size in (1e19, 1e25):
+        w.grad = torch.full((3,), size)
+        optimizer.step()
+    assert optimizer.hyperparameters()[0]["lr"] == pytest.approx(0.01 + 0.01 * 1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_cap_of_half_precision_does_not_overflow(dtype):
+    w = torch.nn.Parameter(torch.full((2500,), 1500.0, dtype=dtype))  # of norm 75,000
+    optimizer = gdtuo.Tower([w], gdtuo.SGD(1.0), safeguards=Safeguards(cap=0.01))
+    w.grad = torch.full_like(w, 150.0)
+    optimizer.step()
+    torch.testing.assert_close(w.detach(), torch.full_like(w, 1485.0), rtol=0.005, atol=0)
+
+
+def test_numbers_of_numpy():
+    safe = Safeguards(
+        clip=np.float32(0.5), cap=np.float64(0.1), delay=np.int64(3), start=[np.float32(0.25), 1]
+    )
+    assert safe == Safeguards(clip=0.5, cap=0.1, delay=3, start=(0.25, 1.0))
+    assert hash(safe) == hash(dataclasses.replace(safe))

@@ -202,6 +202,23 @@ def test_a_first_step_that_is_skipped_is_not_the_first():
     assert lr_of(tower) != pytest.approx(0.05)
 
 
+@pytest.mark.filterwarnings("ignore:gdtuo.*skipped:RuntimeWarning")
+def test_a_step_that_is_skipped_while_nothing_is_learned_brings_nothing_into_range():
+    """The other group's gradient is at fault."""
+    tensors = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
+    groups = [{"params": [p]} for p in tensors]
+    safe = Safeguards(start=(1e-3, 1e-3), guard=5, delay=3)
+    tower = gdtuo.Tower(groups, SGD, safeguards=safe)
+    for p, size in zip(tensors, (1.0, math.nan), strict=True):
+        p.grad = torch.full_like(p, size)
+    tower.step()
+    assert tower.skipped_steps == 1
+    assert lr_of(tower) == pytest.approx(0.05)
+    tensors[1].grad.fill_(1.0)
+    tower.step()
+    assert lr_of(tower) == pytest.approx(1e-3)
+
+
 def two_tensors(per, **options):
     """A default tower of two tensors that go by a step size each, and a step of some of them."""
     tensors = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
