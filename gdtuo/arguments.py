@@ -31,7 +31,6 @@ def settle(rule: Rule) -> None:
             "If each entry's step depends on that entry alone, set elementwise = True in it."
         )
     _settle_learn(rule, owner)
-    _expect_movable(rule, owner)
     _settle_trace(rule, owner)
 
 
@@ -95,6 +94,11 @@ def _settle_bounds(rule: Rule, owner: str) -> None:
                 f"{owner}: bounds={{{name!r}: {pair!r}}}. Expected (lowest, highest), each "
                 f"{domain.text}."
             )
+        if low == 0.0 and rule.coordinates_of(name) is square_root:
+            raise GdtuoError(
+                f"{owner}: bounds={{{name!r}: {pair!r}}}. The derivative of a square is 0 at 0, so "
+                "that what comes there stays there. Give a lowest value above 0."
+            )
         for value in rule.values_of(name):
             if not low <= value <= high:
                 raise GdtuoError(
@@ -126,18 +130,6 @@ def _settle_learn(rule: Rule, owner: str) -> None:
         _keep(rule, "learn", tuple(name for name in rule.hyperparameters if name in learn))
     if per_name is not None:
         _expect_learnable(rule, owner, "the lr of the rule above", per_name)
-
-
-def _expect_movable(rule: Rule, owner: str) -> None:
-    """Square-root coordinates have a derivative of 0 at 0: what is there stays there."""
-    for name in rule.learned:
-        low, _ = dict(rule.bounds or ()).get(name, (None, None))
-        if rule.coordinates_of(name) is square_root and 0.0 in (low, *rule.values_of(name)):
-            raise GdtuoError(
-                f"{owner}: {name} is learned in square-root coordinates, in which it can't come "
-                f"away from 0, where it {'may end' if low == 0.0 else 'starts'}. Give a number "
-                "above 0."
-            )
 
 
 def _settle_trace(rule: Rule, owner: str) -> None:

@@ -164,7 +164,8 @@ class RMSProp(Rule):
         w <- w - alpha g / sqrt(s + eps)
 
     Args:
-        lr: step size, 0 or more; its coordinate is its square root, so that it can't turn negative.
+        lr: step size, 0 or more; its coordinate is its square root, so that it can't turn negative,
+            and does not come away from 0.
         gamma: torch's ``alpha``, between 0 and 1; its coordinate x has gamma = (tanh(x) + 1) / 2.
         eps: inside the root (torch adds it outside).
         optimizer, learn: see `Rule`.

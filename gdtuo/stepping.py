@@ -59,11 +59,12 @@ class Gradients:
             )
         for p, c in zip(parameters, along, strict=True):
             if c is not None and not _fits(c, p):
-                given = f"{c.dtype} {list(c.shape)} on {c.device}" if isinstance(c, Tensor) else c
+                is_tensor = isinstance(c, Tensor)
+                given = f"of shape {list(c.shape)}, {c.dtype}, {c.device}" if is_tensor else repr(c)
                 raise GdtuoError(
-                    f"Tower.step: a cotangent is {given}, for a parameter {list(p.shape)} on "
-                    f"{p.device}. Give a dense gradient of the same shape, in the order of the "
-                    "groups, or None."
+                    f"Tower.step: a cotangent {given} for a parameter of shape {list(p.shape)}, "
+                    f"{p.dtype}, {p.device}. Give a dense gradient of the same shape, in the order "
+                    "of the groups, or None."
                 )
         by_parameter = dict(zip(parameters, along, strict=True))
         by_parameter.update(placed(parameters, along, "a cotangent"))
