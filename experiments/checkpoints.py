@@ -41,7 +41,7 @@ def save(path: Path, unfinished: Unfinished) -> None:
         "batch": unfinished.batch,
         "sha256": hashlib.sha256(unfinished.payload).hexdigest(),
     }
-    file = _file(path, unfinished.runs)
+    file = place(path, unfinished.runs)
     temporary = file.with_suffix(".new")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -94,12 +94,13 @@ def progress(path: Path) -> dict[str, tuple[int, int]]:
 
 def remove(path: Path, runs: Sequence[Run]) -> None:
     """Remove the checkpoint of this batch, if there is one."""
-    _file(path, runs).unlink(missing_ok=True)
+    place(path, runs).unlink(missing_ok=True)
     if folder(path).exists() and not any(folder(path).iterdir()):
         folder(path).rmdir()
 
 
-def _file(path: Path, runs: Sequence[Run]) -> Path:
+def place(path: Path, runs: Sequence[Run]) -> Path:
+    """Where the checkpoint of this batch is, if there is one."""
     name = hashlib.sha256(" ".join(run.key for run in runs).encode()).hexdigest()[:16]
     return folder(path) / f"{name}.pt"
 

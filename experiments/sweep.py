@@ -139,9 +139,11 @@ class _Work:
         try:
             found = _result(future)
         except CheckpointError as error:
-            checkpoints.remove(self.path, batch.runs)
-            tqdm.write(f"A checkpoint is removed, and its runs start afresh: {error}")
-            return [_afresh(batch.runs)]
+            file = checkpoints.place(self.path, batch.runs)
+            raise ExperimentError(
+                f"cannot go on from {file}: {error}. All records are safe; mend that and start "
+                f"again, or remove the file, and its runs start afresh"
+            ) from error
         paused = [each for each in found if isinstance(each, Unfinished)]
         # Those of a batch that was broken off between its records are here already.
         fresh = todo([each.run for each in found if isinstance(each, Record)], self.records)

@@ -36,7 +36,10 @@ class Here(Executor):
 
     def submit(self, function, /, *arguments):
         future = Future()
-        future.set_result(function(*arguments))
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:
+            future.set_exception(error)
         return future
 
 
@@ -146,12 +149,19 @@ def test_a_run_is_clean_if_every_part_is(parts, clean):
     assert record.provenance["clean"] is clean
 
 
-def test_a_payload_of_other_data_is_refused(monkeypatch):
+def test_a_payload_of_other_data_is_refused(path, monkeypatch):
     payload = paused().payload
     other = dataclasses.replace(data.load("digits"), fingerprint="of others")
     monkeypatch.setattr(data, "load", lambda *_: other)
-    with pytest.raises(CheckpointError, match=r"its data have the fingerprint .* here of others"):
+    what = r"its data have the fingerprint .* here of others"
+    with pytest.raises(CheckpointError, match=what):
         execute_all(ALONE, [None], payload=payload)
+    checkpoints.save(path, paused())
+    (file,) = checkpoints.folder(path).iterdir()
+    monkeypatch.setattr(data, "load", lambda *_: dataclasses.replace(other, fingerprint="theirs"))
+    with pytest.raises(ExperimentError, match=rf"cannot go on from {file}: .* remove the file"):
+        sweep(ALONE, path, Here())
+    assert file.exists()
 
 
 def test_a_full_disk_leaves_no_half_of_a_checkpoint(path, monkeypatch):
