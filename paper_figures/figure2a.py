@@ -21,6 +21,7 @@ from paper_figures.claims import (
     share_of,
     standing,
     tally,
+    too_few,
 )
 from paper_figures.results import Results
 from paper_figures.results import caption as caption
@@ -35,8 +36,9 @@ RULES = """\
 - Learned matches or beats constant in a cell if the 95 % bootstrap interval of the difference of
   their errors, paired by seed, does not lie above 1 point.
 - Learned is as good as the good setting, (0.1, 0.9) held constant, if its mean error is no more
-  than 1 point above that one's.
-- A claim about several cells is `reproduced` if it holds for all of them, `partly` for some.
+  than 1 point above that one's. From nearly every start it is, if as many cells are as in the
+  paper, six of nine: that is `reproduced`, and `partly` if half as many are.
+- That learned matches or beats constant is `reproduced` if it does in all cells, `partly` in some.
 - The effect comes late: with the paper's kappas the step size moves from 0.1 to 0.083 in the first
   ten of its 200 epochs. In a shortened tier every claim is `not testable at this length`.
 - Numbers from another data set than the paper's are `not testable`."""
@@ -144,12 +146,15 @@ def _good(results: Results) -> Claim:
         bool(end.mean <= reference.mean + 1) if end.n and reference.n else None
         for end in found.values()
     ]
+    ours = sum(hold is True for hold in holds)
+    theirs = sum(learned <= PAPER[GOOD][0] + 1 for _, learned in PAPER.values())
+    verdict = REPRODUCED if ours >= theirs else PARTLY if 2 * ours >= theirs else NOT
     return Claim(
         "From nearly every start, learning ends as well as the good setting",
-        f"{sum(learned <= PAPER[GOOD][0] + 1 for _, learned in PAPER.values())} of 9 cells",
+        f"{theirs} of {len(GRID)} cells",
         f"{tally(holds, 'cells')}; the good setting: {reference.text(1, ' %')}",
         least([reference, *found.values()]),
-        share_of([reference, *found.values()], holds),
+        MISSING if too_few([reference, *found.values()]) else verdict,
     )
 
 
