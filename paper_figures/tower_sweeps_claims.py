@@ -27,9 +27,7 @@ from paper_figures.results import Results
 
 def rules(study: TowerSweep, guess: str) -> str:
     """The rules of the verdicts; `guess` says what a run that diverged counts as."""
-    small = study.small
-    words = NUMBERS[len(small)]
-    apart = "a decade" if study.spacing == 1 else f"{NUMBERS[study.spacing]} decades"
+    apart = "a decade" if study.spacing == 1 else f"{study.spacing} decades"
     shortened = any(tier.shortened for tier in study.tiers.values())
     return f"""\
 - The paper prints no numbers for this figure; its values are read off it. A point agrees if our
@@ -37,9 +35,8 @@ def rules(study: TowerSweep, guess: str) -> str:
 A line is `reproduced` if four
   fifths of the points that can be read agree, `partly` if half do.
 - A run that diverged counts with {guess}.
-- Too small a step size is one from {_short(small[0])} to {_short(small[-1])}. \
-A level more helps there if the 95 % bootstrap
-  interval of what it takes off the mean error over these {words}, paired by seed, lies above 0.{
+- Too small a step size: {_range(study.small, study.small)}. A level more helps there if the 95 %
+  bootstrap interval of what it takes off the mean error there, paired by seed, lies above 0.{
         SHORTENED if shortened else ""
     }
 - The width at a height is the number of step sizes, tried {apart} apart, that end within 10 % of
@@ -65,7 +62,6 @@ SHORTENED = """
   would be off even if all others ended at the paper's value. A line of which fewer than half of the
   points would agree, if all that aren't lost did, is `not`. (This came after Figs. 4c and 4d had
   been seen at tier small.)"""
-NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
 UNITS = {" %": " point", "": ""}
 AMONG_TEN = "an error of 90 %, that of a guess among ten classes"
 WITHIN = 1.1
@@ -230,33 +226,27 @@ def _line(results: Results, height: int, paper: Line) -> Claim:
 
 
 def _small(results: Results, paper: Lines) -> Claim:
-    small, unit = _small_tried(results), results.study.unit
+    small, unit, levels = _small_tried(results), results.study.unit, results.study.helping
     means = {
         h: {s: mean(line.values()) for s, line in _whole_lines(results, h, small).items()}
-        for h in results.study.heights
+        for h in (0, *levels)
     }
-    of = min(results.planned[name(h, lr)] for h in results.study.heights for lr in small)
-    gains = [paired(means[h - 1], means[h], of) for h in results.study.heights[1:]]
-    printed = {h: [line[lr] for lr in small if lr in line] for h, line in paper.items()}
-    lacking = [
-        h
-        for h, gain in zip(results.study.heights[1:], gains, strict=True)
-        if gain.n > 1 and not gain.low > 0
-    ]
+    of = min(results.planned[name(h, lr)] for h in means for lr in small)
+    gains = [paired(means[h - 1], means[h], of) for h in levels]
+    printed = {h: [paper[h][lr] for lr in small if lr in paper[h]] for h in means}
+    lacking = [h for h, gain in zip(levels, gains, strict=True) if gain.n > 1 and not gain.low > 0]
     return Claim(
-        f"From too small a step size ({_range(small, results.study.small)}), each level more "
-        f"lowers the {results.study.label.removeprefix('test ')}",
+        f"From too small a step size ({_range(small, results.study.small)}), "
+        f"{'each level more' if len(levels) > 1 else 'a level'} lowers the "
+        f"{results.study.label.removeprefix('test ')}",
         lines(
             f"height {h}: {mean(values):.1f}{unit}"
             for h, values in printed.items()
             if len(values) == len(small)
         ),
         lines(
-            [
-                f"height {h}: {estimate(means[h].values(), of).text(1, unit)}"
-                for h in results.study.heights
-            ]
-            + [f"level {h} takes off {g.text(2)}" for h, g in enumerate(gains, 1)]
+            [f"height {h}: {estimate(means[h].values(), of).text(1, unit)}" for h in means]
+            + [f"level {h} takes off {g.text(2)}" for h, g in zip(levels, gains, strict=True)]
         ),
         least(gains),
         share_of(gains, [gain.low > 0 for gain in gains]),
@@ -276,7 +266,7 @@ def _small_tried(results: Results) -> tuple[float, ...]:
 
 
 def _range(step_sizes: Sequence[float], whole: Sequence[float]) -> str:
-    if step_sizes == whole:
+    if step_sizes == whole and len(whole) > 1:
         return f"{_short(whole[0])} to {_short(whole[-1])}"
     return " and ".join(map(_short, step_sizes))
 

@@ -25,6 +25,7 @@ sweep_resnet = partial(
     bottom="SGD{learn}({lr}, momentum=0.9, weight_decay=0.0001)",
     levels=scaled,
     step_sizes=decades(-8, 0),
+    small=decades(-8, -4),
     tiers=TIERS,
     data="cifar10",
 )

@@ -26,6 +26,7 @@ sweep_lstm = partial(
     bottom="Adam{learn}({lr})",
     levels=scaled,
     step_sizes=STEP_SIZES,
+    small=decades(-7, -4),
     tiers=TIERS,
     # The two ends and the middle show how far seeds differ.
     repeated={STEP_SIZES[0]: 3, STEP_SIZES[3]: 3, STEP_SIZES[-1]: 3},

@@ -29,5 +29,6 @@ def mlp_sweep(figure: str, title: str, levels: Callable[[float, int], list[float
         bottom="SGD({lr})",
         levels=levels,
         step_sizes=decades(-8, 2),
+        small=decades(-8, -4),
         tiers=TIERS,
     )

@@ -14,22 +14,21 @@ class TowerSweep(Study):
 
     Attributes:
         step_sizes: the bottom level's first step sizes, all as far apart.
+        small: those of them that are far too small for the plain optimizer.
         heights: levels above the bottom; 0 is the plain optimizer.
+        helping: the levels that the paper shows to help from there.
         unit: of the metric, as it follows a number.
         label: the metric in words.
         fails: a mean above this is no success.
     """
 
     step_sizes: tuple[float, ...] = ()
+    small: tuple[float, ...] = ()
     heights: tuple[int, ...] = (0, 1, 2, 3)
+    helping: tuple[int, ...] = (1, 2, 3)
     unit: str = " %"
     label: str = "test error"
     fails: float = 20.0
-
-    @property
-    def small(self) -> tuple[float, ...]:
-        """The step sizes that the paper calls far too small: those below the switch of scheme."""
-        return tuple(lr for lr in self.step_sizes if lr < 1e-3)
 
     @property
     def spacing(self) -> int:
