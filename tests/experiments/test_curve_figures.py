@@ -68,12 +68,12 @@ def judged(tmp_path, make_record):
     return judge
 
 
-def test_the_papers_own_numbers_bear_out_its_claims(judged):
-    assert {claim.verdict for claim in judged("figure2b")} == {REPRODUCED}
-    constant, learned, expert, *better = judged("figure3")
-    assert {claim.verdict for claim in (constant, learned, *better)} == {REPRODUCED}
-    # From the least step size it stays a fifth above the expert's.
-    assert expert.verdict == PARTLY
+@pytest.mark.parametrize("study", NAMES)
+def test_the_papers_own_numbers_bear_out_its_claims(judged, study):
+    """Save one: the widths of its lines do not grow with every level, and the finding says so."""
+    for claim in judged(study):
+        narrow = "The widths of the paper's own lines, read off, do not grow" in claim.finding
+        assert claim.verdict == (PARTLY if narrow else REPRODUCED), claim.text
 
 
 @pytest.mark.parametrize(("lost", "verdict"), [(0, REPRODUCED), (1, PARTLY), (3, PARTLY), (4, NOT)])
@@ -90,14 +90,6 @@ def test_nearly_every_start_is_as_many_as_in_the_paper(judged, lost, verdict):
     assert good.verdict == verdict
     assert good.paper == "6 of 9 cells"
     assert good.ours.startswith(f"{6 - lost} of 9")
-
-
-@pytest.mark.parametrize("study", ["figure4c", "figure4d"])
-def test_the_papers_own_sweeps(judged, study):
-    *lines, small, wider = judged(study)
-    assert {claim.verdict for claim in lines} == {REPRODUCED}
-    assert small.verdict == REPRODUCED
-    assert wider.verdict in (PARTLY, REPRODUCED)
 
 
 @pytest.mark.parametrize("study", NAMES)
@@ -229,10 +221,9 @@ def test_the_step_size_is_the_one_taken(make_record):
     assert found[4] is None
 
 
-def test_figure4e_is_borne_out_by_its_own_numbers(judged):
-    *lines, small, wider, further = judged("figure4e")
-    assert {claim.verdict for claim in (*lines, small, further)} == {REPRODUCED}
-    # From 1e-4 the plain optimizer is at its best, and from 1e-6 a second level adds nothing.
+def test_too_small_a_step_size_of_figure4e(judged):
+    """From 1e-4 the plain optimizer is at its best, and from 1e-6 a second level adds nothing."""
+    *_, small, wider, _ = judged("figure4e")
     assert small.text == "From too small a step size (1e-6), a level lowers the error"
     assert small.paper == "height 0: 91.5 %<br>height 1: 10.7 %"
     assert wider.paper == "height 0: 2<br>height 1: 4<br>height 2: 4"  # decades, two apart
