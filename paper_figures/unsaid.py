@@ -32,9 +32,11 @@ def _epochs(study: ModuleType) -> int:
 OTHERS = (
     ("Figure 2: batch, augmentation, normalisation, where weight decay is added",
      "He et al.'s; weight decay is part of the update, so that the hypergradient knows of it"),
-    ("Figure 3: the optimizer above Adam, batch, sequence, embedding, clipping, split",
+    ("Figure 3: the optimizer above Adam, batch, sequence, embedding, clipping, split, whether the "
+     "state is carried from one sequence to the next, how perplexity is measured",
      "SGD with a step size for each hyperparameter, as the notation suggests; the rest is "
-     "torch-rnn's"),
+     "torch-rnn's. The state is carried, and perplexity is that of every character of the text's "
+     "last tenth, which is not trained on"),
     ("Figure 4: epochs of every sweep, and what is learned of momentum and betas",
      f"4a and 4b: Table 1's {mlp_sweeps.EPOCHS} epochs; 4c: {_epochs(figure4c)}, where Figure 2a "
      f"has {_epochs(figure2a)} and 2b {_epochs(figure2b)}; 4d: as many steps as Figure 3; the step "

@@ -126,6 +126,33 @@ def test_divergence_is_final_at_any_length(tmp_path, make_record, lost, verdict)
     assert ("4 of 6 points are lost" in towers[0].finding) == (verdict == NOT)
 
 
+@pytest.mark.parametrize(("low", "verdict"), [(4, NOT), (3, TOO_SHORT)])
+def test_what_is_too_low_stays_so_at_any_length(judged, low, verdict):
+    """A point that is too high may still come down."""
+    starts = find("figure4d").step_sizes
+
+    def change(cell, value):
+        return value / 2 if cell.row.endswith(tuple(f"lr {lr:g}" for lr in starts[:low])) else 80.0
+
+    plain, *towers = judged("figure4d", "small", change)[:4]
+    assert {claim.verdict for claim in (plain, *towers)} == {verdict}
+    lost = "4 of 6 points are lost: our mean is lower than the paper's already at 4."
+    assert (lost in towers[0].finding) == (verdict == NOT)
+
+
+@pytest.mark.parametrize(("low", "verdict"), [(3, NOT), (2, TOO_SHORT)])
+def test_a_perplexity_that_is_too_low_stays_so(judged, tmp_path, low, verdict):
+    starts = tuple(f"lr {lr:g}" for lr in figure3.STEP_SIZES[:low])
+
+    def change(cell, value):
+        return value / 2 if cell.row.startswith(starts) else value
+
+    learned, constant, expert, *_ = judged("figure3", "small", change)
+    assert (learned.verdict, constant.verdict, expert.verdict) == (verdict, verdict, TOO_SHORT)
+    summary = figure3.summary(load(find("figure3"), tmp_path))
+    assert f"are {2 * low} of 6 means: what it leaves unsaid may be why" in summary
+
+
 def test_a_level_that_does_not_help_yet_may_do_so_later(judged):
     def change(cell, value):
         return 20.0 if cell.row == "height 3, lr 1e-07" else value
