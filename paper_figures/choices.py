@@ -6,8 +6,8 @@ from experiments.studies.choices import CHOICES, name
 from experiments.studies.choices import STUDY as STUDY
 from paper_figures import points
 from paper_figures.claims import (
-    MISSING,
     REPRODUCED,
+    UNKNOWN,
     Claim,
     findings,
     least,
@@ -40,7 +40,7 @@ def claims(results: Results) -> list[Claim]:
 def summary(results: Results) -> str:
     """The findings in a few sentences."""
     verdicts = [_choice(results, key).verdict for key in CHOICES]
-    nearer = [None if verdict == MISSING else verdict == REPRODUCED for verdict in verdicts]
+    nearer = [None if verdict in UNKNOWN else verdict == REPRODUCED for verdict in verdicts]
     return (
         f"Every row comes nearer to the paper's error by {tally(nearer, 'choices made here')}; "
         "what each is worth stands under *What the paper leaves out*."

@@ -15,6 +15,8 @@ NOT = "not"
 NOT_TESTABLE = "not testable"
 TOO_SHORT = "not testable at this length"
 MISSING = "not yet run"
+UNKNOWN = (NOT_TESTABLE, TOO_SHORT, MISSING)
+TOO_FEW = "There are too few runs to tell."
 
 
 @dataclass(frozen=True)
@@ -96,13 +98,16 @@ def share(holds: Sequence[bool | None]) -> str:
 
 
 def share_of(estimates: Sequence[Estimate], holds: Sequence[bool | None]) -> str:
-    """`share`, unless an estimate that it rests on is missing."""
-    return MISSING if too_few(estimates) else share(holds)
+    """`share`, unless an estimate that it rests on has no interval."""
+    return lacking(estimates) or share(holds)
 
 
-def too_few(estimates: Iterable[Estimate]) -> bool:
-    """Whether one of them has no interval, so that nothing can be said either way."""
-    return any(estimate.n < 2 for estimate in estimates)
+def lacking(estimates: Iterable[Estimate], needed: int = 2) -> str:
+    """The verdict where one of them has fewer runs than are needed; empty if all have enough."""
+    counts = [estimate.n for estimate in estimates]
+    if min(counts) >= needed:
+        return ""
+    return NOT_TESTABLE if any(counts) else MISSING
 
 
 def tally(parts: Sequence[bool | None], what: str = "") -> str:
@@ -125,12 +130,17 @@ def lines(parts: Iterable[str]) -> str:
 
 
 def standing(claim: Claim, results: Results, late: bool = False) -> Claim:
-    """`claim` as it stands on these results: other data than the paper's test nothing, and what
-    shows `late` can't be seen in shortened runs, however many there are of them."""
+    """`claim` as it stands on these results: other data than the paper's test nothing, what shows
+    `late` can't be seen in shortened runs, however many there are of them, and if it is not
+    testable otherwise that is for want of runs."""
+    if claim.verdict == MISSING:
+        return claim
+    if results.data != results.study.data:
+        return replace(claim, verdict=NOT_TESTABLE, finding="")
     if late and results.study.tier(results.tier).shortened:
         return replace(claim, verdict=TOO_SHORT)
-    if claim.verdict != MISSING and results.data != results.study.data:
-        return replace(claim, verdict=NOT_TESTABLE, finding="")
+    if claim.verdict == NOT_TESTABLE:
+        return replace(claim, finding=f"{claim.finding} {TOO_FEW}".strip())
     return claim
 
 

@@ -7,13 +7,13 @@ from matplotlib.axes import Axes
 from experiments.studies.figure2a import KINDS, MOMENTA, STEP_SIZES, name
 from paper_figures import curves, points
 from paper_figures.claims import (
-    MISSING,
     NOT,
     PARTLY,
     REPRODUCED,
     Claim,
     Estimate,
     findings,
+    lacking,
     least,
     lines,
     paired,
@@ -21,7 +21,6 @@ from paper_figures.claims import (
     share_of,
     standing,
     tally,
-    too_few,
 )
 from paper_figures.results import Results
 from paper_figures.results import caption as caption
@@ -113,7 +112,7 @@ def _grid(results: Results, column: int, kind: str) -> Claim:
         lines(f"{_at(at)}: {PAPER[at][column]:.1f} %" for at in GRID),
         lines(f"{_at(at)}: {found[at].text(1, ' %')}" for at in GRID),
         least(found.values()),
-        MISSING if any(e.n == 0 for e in found.values()) else verdict,
+        lacking(found.values(), 1) or verdict,
     )
 
 
@@ -154,7 +153,7 @@ def _good(results: Results) -> Claim:
         f"{theirs} of {len(GRID)} cells",
         f"{tally(holds, 'cells')}; the good setting: {reference.text(1, ' %')}",
         least([reference, *found.values()]),
-        MISSING if too_few([reference, *found.values()]) else verdict,
+        lacking([reference, *found.values()]) or verdict,
     )
 
 

@@ -5,7 +5,7 @@ written before the runs.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from statistics import mean
 
 import seaborn as sns
@@ -18,6 +18,7 @@ from experiments.studies.tuning import OWN, PLAIN, RIVAL_NAMES, SGD, TOWERS, Tra
 from paper_figures.claims import (
     MISSING,
     NOT,
+    NOT_TESTABLE,
     PARTLY,
     REPRODUCED,
     Claim,
@@ -142,11 +143,11 @@ def below(found: Estimate) -> bool | None:
     return bool(found.high < 0) if found.n > 1 else None
 
 
-def verdict(parts: Sequence[bool | None], estimates: Iterable[Estimate] = ()) -> str:
+def verdict(parts: Sequence[bool | None], estimates: Collection[Estimate]) -> str:
     """The verdict on the parts of a goal; `estimates` are what they rest on."""
     known = [part for part in parts if part is not None]
     if not known:
-        return MISSING
+        return NOT_TESTABLE if any(each.n for each in estimates) else MISSING
     if all(known) and len(known) == len(parts) and not of_one(estimates):
         return REPRODUCED
     return PARTLY if 2 * sum(known) >= len(known) else NOT
@@ -194,7 +195,7 @@ def no_worse(results: Results, cell: Cell) -> Claim:
 def _better_than(over: Mapping[str, Estimate], parts: Sequence[bool | None]) -> str:
     if any(each.n for each in over.values()) and all(part is None for part in parts):
         less = [each.mean < 0 if each.n else None for each in over.values()]
-        return f"Of one run each there is no interval; it is below {tally(less, 'rivals')}."
+        return f"It is below {tally(less, 'rivals')}."
     return f"It is better than {tally(parts, 'rivals')}."
 
 

@@ -11,13 +11,13 @@ import gdtuo
 from experiments.studies.kappa import BASELINES, TOWERS, grid, name
 from paper_figures import points
 from paper_figures.claims import (
-    MISSING,
     NOT,
     PARTLY,
     REPRODUCED,
     Claim,
     Estimate,
     findings,
+    lacking,
     least,
     lines,
     paired,
@@ -25,7 +25,6 @@ from paper_figures.claims import (
     share_of,
     standing,
     tally,
-    too_few,
 )
 from paper_figures.results import Results
 from paper_figures.results import caption as caption
@@ -121,7 +120,7 @@ def _secondary(results: Results, row: str) -> Claim:
         lines(f"{k:g}: {value:.2f} %" for k, value in theirs.items()),
         lines(f"{k:g}: {o.text(2, ' %')}" for k, o in ours.items()),
         least(ours.values()),
-        MISSING if any(o.n == 0 for o in ours.values()) else verdict,
+        lacking(ours.values(), 1) or verdict,
         f"Diverged: {gone}." if gone else "",
     )
 
@@ -141,7 +140,7 @@ def _nearby(results: Results) -> dict[str, list[Estimate]]:
 
 
 def _stable(gains: Sequence[Estimate]) -> bool | None:
-    return None if too_few(gains) else all(each.low > 0 for each in gains)
+    return None if lacking(gains) else all(each.low > 0 for each in gains)
 
 
 def _tried() -> str:

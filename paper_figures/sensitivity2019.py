@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from experiments.studies.sensitivity2019 import HEIGHTS, STEP_SIZES, name
 from paper_figures import points
 from paper_figures.claims import (
-    MISSING,
     NOT,
     PARTLY,
     REPRODUCED,
@@ -18,6 +17,7 @@ from paper_figures.claims import (
     Estimate,
     estimate,
     findings,
+    lacking,
     least,
     lines,
     paired,
@@ -136,7 +136,7 @@ def _line(results: Results, height: int) -> Claim:
         f"{len(paper)} points, {min(paper.values()):.0f} to {max(paper.values()):.0f} %",
         f"{tally(list(near.values()), 'points')} within 5 points",
         least(ours.values()),
-        MISSING if any(o.n == 0 for o in ours.values()) else verdict,
+        lacking(ours.values(), 1) or verdict,
         f"Away from theirs: {away}." if off else "",
     )
 

@@ -10,11 +10,14 @@ from experiments.run import Record
 from paper_figures.claims import (
     MISSING,
     NOT,
+    NOT_TESTABLE,
     PARTLY,
     REPRODUCED,
+    UNKNOWN,
     Claim,
     Estimate,
     estimate,
+    lacking,
     least,
     lines,
     paired,
@@ -22,7 +25,6 @@ from paper_figures.claims import (
     share_of,
     standing,
     tally,
-    too_few,
 )
 from paper_figures.results import Results
 
@@ -122,7 +124,7 @@ def summary(results: Results) -> str:
     farthest = max(off, key=off.__getitem__, default=None)
     gains = [better(results, row, name) for name in FAMILIES for row in towers(name)]
     verdicts = [claim.verdict for claim in judge_rows(results)]
-    printed = [None if verdict == MISSING else verdict == REPRODUCED for verdict in verdicts]
+    printed = [None if verdict in UNKNOWN else verdict == REPRODUCED for verdict in verdicts]
     restless = [row for row in PAPER if PAPER[row].rerun and _oscillation(results, row)]
     parts = []
     if farthest:
@@ -181,7 +183,7 @@ def _row(results: Results, row: str) -> Claim:
         verdicts.append(_judge_error(again, paper.rerun[0]))
         findings.append(_oscillation(results, row))
     if MISSING in verdicts:
-        verdict = MISSING
+        verdict = NOT_TESTABLE if first.n else MISSING
     elif verdicts[0] == NOT:
         verdict = NOT
     else:
@@ -297,7 +299,7 @@ def _beta1(results: Results) -> Claim:
         lines(f"under `{top}` by {a - b:.2f}" for top, (a, b) in pairs.items()),
         lines(f"under `{top}` by {g.text()}" for top, g in zip(pairs, gains, strict=True)),
         least(gains),
-        MISSING if too_few(gains) else verdict,
+        lacking(gains) or verdict,
     )
 
 
@@ -330,6 +332,6 @@ def _adagrad(results: Results) -> Claim:
         f"{PAPER[row].learned['lr']:.4f}",
         final.text(4),
         final.count,
-        MISSING if too_few([final]) else verdict,
+        lacking([final]) or verdict,
         f"It rises in each third in {rising} of {final.n} runs." if final.n else "",
     )

@@ -8,13 +8,13 @@ from statistics import mean
 from experiments.studies.tower_sweeps import TowerSweep, decades, name, spacing
 from paper_figures import points
 from paper_figures.claims import (
-    MISSING,
     NOT,
     PARTLY,
     REPRODUCED,
     Claim,
     Estimate,
     estimate,
+    lacking,
     least,
     lines,
     paired,
@@ -199,12 +199,10 @@ def _lost(results: Results, height: int, paper: Line) -> list[str]:
 def _line(results: Results, height: int, paper: Line) -> Claim:
     unit = results.study.unit
     ours = {lr: point(results, height, lr) for lr in paper}
-    missing = any(o.n == 0 for o in ours.values())
+    missing = lacking(ours.values(), 1)
     off = [lr for lr, o in ours.items() if not missing and not _agrees(o.mean, paper[lr])]
     agree = 1 - len(off) / len(paper)
-    verdict = REPRODUCED if agree >= 0.8 else PARTLY if agree >= 0.5 else NOT
-    if missing:
-        verdict = MISSING
+    verdict = missing or (REPRODUCED if agree >= 0.8 else PARTLY if agree >= 0.5 else NOT)
     ends = sum(diverged(results, height, lr) for lr in results.study.step_sizes)
     finding = []
     if off:
@@ -236,6 +234,7 @@ def _small(results: Results, paper: Lines) -> Claim:
         for h in (0, *levels)
     }
     of = min(results.planned[name(h, lr)] for h in means for lr in small)
+    ours = {h: estimate(means[h].values(), of) for h in means}
     gains = [paired(means[h - 1], means[h], of) for h in levels]
     printed = {h: [paper[h][lr] for lr in small if lr in paper[h]] for h in means}
     lacking = [h for h, gain in zip(levels, gains, strict=True) if gain.n > 1 and not gain.low > 0]
@@ -249,11 +248,11 @@ def _small(results: Results, paper: Lines) -> Claim:
             if len(values) == len(small)
         ),
         lines(
-            [f"height {h}: {estimate(means[h].values(), of).text(1, unit)}" for h in means]
+            [f"height {h}: {each.text(1, unit)}" for h, each in ours.items()]
             + [f"level {h} takes off {g.text(2)}" for h, g in zip(levels, gains, strict=True)]
         ),
         least(gains),
-        share_of(gains, [gain.low > 0 for gain in gains]),
+        share_of([*ours.values(), *gains], [gain.low > 0 for gain in gains]),
         f"Not shown for level {', '.join(map(str, lacking))}." if lacking else "",
     )
 
@@ -278,6 +277,7 @@ def _range(step_sizes: Sequence[float], whole: Sequence[float]) -> str:
 def _wider(results: Results, paper: Lines) -> Claim:
     of = results.fewest
     found = {h: widths(results, h) for h in results.study.heights}
+    ours = {h: estimate(each.values(), of) for h, each in found.items()}
     gains = [paired(found[h], found[h - 1], of) for h in results.study.heights[1:]]
     printed = [int(w) for w in (paper_width(results, line) for line in paper.values()) if w != "-"]
     finding = []
@@ -290,14 +290,11 @@ def _wider(results: Results, paper: Lines) -> Claim:
         "best is wider, the taller the tower",
         lines(f"height {h}: {paper_width(results, line)}" for h, line in paper.items()),
         lines(
-            [
-                f"height {h}: {estimate(found[h].values(), of).text(1)}"
-                for h in results.study.heights
-            ]
+            [f"height {h}: {each.text(1)}" for h, each in ours.items()]
             + [f"level {h} adds {g.text(1)}" for h, g in enumerate(gains, 1)]
         ),
         least(gains),
-        share_of(gains, [gain.low > 0 for gain in gains]),
+        share_of([*ours.values(), *gains], [gain.low > 0 for gain in gains]),
         " ".join(finding),
     )
 

@@ -150,6 +150,15 @@ def test_one_rival_that_is_better_in_the_mean(saved):
     assert "better than 6 of 7 rivals" in mean.finding
 
 
+def test_one_run_of_each_has_run_and_is_too_few(saved):
+    results = saved("peers", well)
+    for records in results.records.values():
+        del records[1], records[2]
+    mean = peers.claims(results)[-1]
+    assert mean.verdict == NOT_TESTABLE
+    assert mean.finding == "It is below 7 of 7 rivals. There are too few runs to tell."
+
+
 def test_what_tuning_buys(saved):
     results = saved(
         "peers", lambda row: 0.4 if row == "mlp, Adam from 0.1" else well(row), curve=[0.9, 0.45]
