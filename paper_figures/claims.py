@@ -82,6 +82,7 @@ class Claim:
         n: the number of runs behind it.
         verdict: one of this module's constants.
         finding: what there is to say beyond the numbers; may be empty.
+        beside: whether the paper doesn't say so, though it is judged with what it says.
     """
 
     text: str
@@ -90,6 +91,7 @@ class Claim:
     n: str
     verdict: str
     finding: str = ""
+    beside: bool = False
 
 
 def share(holds: Sequence[bool | None]) -> str:

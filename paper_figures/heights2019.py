@@ -114,6 +114,7 @@ def _sound(results: Results) -> Claim:
                 for lr in STEP_SIZES
             ],
         ),
+        beside=True,
     )
 
 

@@ -86,9 +86,12 @@ def verdicts(judged: Sequence[Judged]) -> str:
 def _apart(judged: Sequence[Judged]) -> list[list[Judged]]:
     """What is judged of each of `GROUPS`."""
     groups: list[list[Judged]] = [[] for _ in GROUPS]
-    for each in judged:
-        name = each[1].study.name
-        groups[2 if name in GOALS else 1 if name in BESIDE else 0].append(each)
+    for module, results, claims in judged:
+        name = results.study.name
+        place = 2 if name in GOALS else 1 if name in BESIDE else 0
+        groups[place].append((module, results, [c for c in claims if not c.beside]))
+        if beside := [c for c in claims if c.beside]:
+            groups[1].append((module, results, beside))
     return groups
 
 
