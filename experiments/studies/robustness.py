@@ -17,14 +17,16 @@ from experiments.studies.tuning import (
     TOWERS,
     Training,
     Trials,
+    half_decades,
     name,
     optimizer,
 )
 from experiments.study import Cell, Study
 
 GUESSES = decades(-8, 4)
-# Where Adam's best constant step size may lie: it is looked for at each decade, always.
-SOUGHT = decades(-5, -1)
+# Where Adam's best constant step size may lie: it is looked for at each half decade, always, as
+# `peers` does.
+SOUGHT = half_decades(-5, -1)
 FIRST = (OWN, PLAIN)
 # In the order in which they are trained, so that what is left off last is what is asked last.
 GROUPS = (FIRST, tuple(TOWERS), (*RIVAL_NAMES, SGD))

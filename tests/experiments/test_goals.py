@@ -265,7 +265,7 @@ def test_what_is_asked_first_is_trained_first():
     assert first == sorted(first, reverse=True)
     assert "height" in rows[first.count(True)]
     assert not any(", SGD " in row for row in rows if not row.startswith("mlp"))
-    assert len(rows) == 3 * 13 * 13 + 2 * (3 * (7 + 10) + 10 * 7)
+    assert len(rows) == 3 * (13 * 13 + 4) + 2 * (3 * (7 + 14) + 10 * 7)
 
 
 def test_a_rival_starts_by_default_as_its_authors_recommend():
@@ -283,4 +283,6 @@ def test_grids_and_runs_that_studies_share():
     keys = {name: {c.run.key for c in find(name).select("small")} for name in STUDIES}
     shared = keys["peers"] & keys["robustness"]
     assert len(shared) > 3 * (len(RIVAL_NAMES) + 5)
+    tuned = peers_study.tuned(peers_study.STUDY.tier("small"), "Adam")
+    assert {cell.run.key for cell in tuned} <= keys["robustness"]  # so that the best is the same
     assert len(keys["ingredients"] & keys["robustness"]) == 3 * (3 + 2 + 2)
