@@ -32,6 +32,9 @@ from paper_figures.claims import (
 from paper_figures.results import TITLES, Results, extent
 from paper_figures.style import PALETTE
 
+# The axis of percentages: linear up to here, and where it may end.
+LINEAR = 10
+TICKS = (-50, -20, -LINEAR, LINEAR, 20, 50, 100, 200, 500, 1000, 10_000)
 SOURCE = "the default's goals"
 SLACK = 2.0  # percent
 WITHIN = f"{SOURCE}: within {SLACK:g} %"
@@ -243,18 +246,17 @@ def ruled(axes: Axes, rows: Sequence[str], title: str, label: str) -> None:
     """An empty panel for `dots`, with the slack as a band."""
     axes.axvspan(-SLACK, SLACK, color=PALETTE[2], alpha=0.15, linewidth=0)
     axes.axvline(0, color="black", linewidth=0.6)
-    axes.set_xscale("symlog", linthresh=10)
-    ticks = (-10, 0, 10, 100, 1000)  # few: some panels are narrow
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.set_xscale("symlog", linthresh=LINEAR)
     axes.set_xlim(-12, 12)
     axes.set_yticks(range(len(rows)), rows)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_title(title, size="small")
-    axes.set_xlabel(label, size="small")
+    axes.set_xlabel(f"{label}\n(logarithmic beyond {LINEAR})", size="small")
 
 
 def dots(axes: Axes, rows: Iterable[Estimate], *, shift: float = 0, **look: object) -> None:
-    """By how many percent each is above something: a dot with its interval, row by row."""
+    """By how many percent each is above something: a dot with its interval, row by row. Beyond 10 a
+    narrow panel has room for the last tick of a side alone."""
     look = {"color": "black", "marker": "o", **look}
     for y, found in enumerate(rows):
         if found.n:
@@ -265,7 +267,11 @@ def dots(axes: Axes, rows: Iterable[Estimate], *, shift: float = 0, **look: obje
             )  # fmt: skip
             ends = [x for x in (found.mean, found.low, found.high) if not math.isnan(x)]
             low, high = axes.get_xlim()
-            axes.set_xlim(min(low, 1.2 * min(ends)), max(high, 1.2 * max(ends)))
+            axes.set_xlim(min(low, 1.3 * min(ends)), max(high, 1.3 * max(ends)))
+    low, high = axes.get_xlim()
+    shown = [tick for tick in TICKS if low <= tick <= high]
+    ticks = sorted({shown[0], 0, LINEAR, shown[-1]})
+    axes.set_xticks(ticks, [str(tick) for tick in ticks], size="x-small")
 
 
 def page(

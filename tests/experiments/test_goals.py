@@ -4,6 +4,7 @@ import itertools
 import math
 
 import pytest
+from matplotlib.figure import Figure
 
 from experiments import data
 from experiments.optimizers import RIVALS
@@ -24,7 +25,7 @@ from experiments.studies.tuning import (
 )
 from paper_figures import claims_page, goals, heldout, ingredients, peers, report, robustness
 from paper_figures.__main__ import FIGURES
-from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED
+from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED, estimate
 from paper_figures.results import load, nothing
 
 STUDIES = ("robustness", "peers", "ingredients", "heldout")
@@ -215,6 +216,15 @@ def test_what_was_tried_is_trained_last_and_shown_apart(saved, tmp_path):
     assert places == sorted(places)
     tried = page.index("\n## Tasks that it was tried on")
     assert places[len(HELD_OUT) - 1] < tried < places[len(HELD_OUT)]
+
+
+def test_an_axis_has_ticks_to_where_its_dots_end():
+    axes = Figure().subplots()
+    goals.ruled(axes, ["one", "two"], "title", "% above")
+    goals.dots(axes, [estimate([-3.0], 1), estimate([180.0], 1)])
+    assert list(axes.get_xticks()) == [-10, 0, 10, 200]
+    assert axes.get_xlim()[1] > 1.2 * 180  # so that no dot is cut
+    assert "logarithmic beyond 10" in axes.get_xlabel()
 
 
 def test_guesses_are_those_of_one_who_knows_nothing():
