@@ -34,12 +34,14 @@ RULES = """\
   factor of 2; a learned decay rate within 0.005, `partly` within 0.02.
 - A row is `reproduced` if its error, its learned values and its rerun are; `not` if its error is
   not; otherwise `partly`.
-- A learned step size is called one draw of an oscillation if, for half of the seeds or more, its
-  standard deviation over the steps of the last epoch is above a quarter of its mean there, and the
-  paper's value lies between the least and the greatest that our seeds visited in that epoch.
+- A learned step size does not settle if, for half of the seeds or more, its standard deviation over
+  the steps of the last epoch is above a quarter of its mean there. Of the paper's value it is then
+  said whether it lies within the range that our seeds visit in that epoch.
 - One optimizer is better than another if the 95 % bootstrap interval of the difference of their
   test errors, paired by seed, lies above 0. A claim about several is `reproduced` if all of them
   are, `partly` if some.
+- A run that diverged has neither error nor learned values: it is left out, and counted. (Elsewhere
+  it counts as a guess.)
 - Numbers from another data set than the paper's are `not testable`."""
 
 
@@ -125,7 +127,9 @@ def summary(results: Results) -> str:
     gains = [better(results, row, name) for name in FAMILIES for row in towers(name)]
     verdicts = [claim.verdict for claim in judge_rows(results)]
     printed = [None if verdict in UNKNOWN else verdict == REPRODUCED for verdict in verdicts]
-    restless = [row for row in PAPER if PAPER[row].rerun and _oscillation(results, row)]
+    within = {
+        row: inside for row in PAPER if PAPER[row].rerun and (inside := _within(results, row))
+    }
     parts = []
     if farthest:
         some = f" known of {len(PAPER)}" if len(known) < len(PAPER) else ""
@@ -138,11 +142,12 @@ def summary(results: Results) -> str:
         f"{tally([gain.above for gain in gains], 'towers')}.",
         f"As printed, with learned values and reruns, come out {tally(printed, 'rows')}.",
     ]
-    if restless:
-        names = " and ".join(f"`{row}`" for row in restless)
+    if within:
+        names = " and ".join(f"`{row}` ({inside})" for row, inside in within.items())
         parts.append(
-            f"Under {names} the learned step size never settles: its last value, which the paper "
-            "prints and reruns from, is one draw of an oscillation."
+            "The learned step size never settles, and its last value, which the paper prints and "
+            "reruns from, lies within the range that our seeds visit in the last epoch, under "
+            f"{names}."
         )
     beside = {"Adam's betas": _beta1(results), "RMSProp's gamma": _gamma(results)}
     useless = [name for name, claim in beside.items() if claim.verdict == NOT]
@@ -215,31 +220,41 @@ def _judge_learned(name: str, ours: Estimate, paper: float) -> str:
     return REPRODUCED if distance <= 0.005 else PARTLY if distance <= 0.02 else NOT
 
 
+def _restless(results: Results, row: str) -> list[list[float]]:
+    """The step sizes of each seed's last epoch, if they don't settle; otherwise empty."""
+    tracks = [record.lr_last_epoch for record in results.ok(row)]
+    restless = [statistics.pstdev(lrs) > abs(statistics.mean(lrs)) / 4 for lrs in tracks]
+    return tracks if 2 * sum(restless) >= len(tracks) else []
+
+
+def _within(results: Results, row: str) -> str:
+    """How often a learned step size that doesn't settle is at the paper's or above; empty if it is
+    never on one of the two sides."""
+    paper, tracks = PAPER[row].learned["lr"], _restless(results, row)
+    above = [sum(lr >= paper for lr in lrs) for lrs in tracks]
+    found, steps = sum(above), sum(map(len, tracks))
+    if not 0 < found < steps:
+        return ""
+    most = f", {max(above):,} of them of one seed" if max(above) < found else ""
+    return f"at or above it in {found:,} of {steps:,} steps{most}"
+
+
 def _oscillation(results: Results, row: str) -> str:
     """What there is to say if the learned step size does not settle."""
-    tracks = [record.lr_last_epoch for record in results.ok(row)]
+    tracks = _restless(results, row)
     if not tracks:
         return ""
-    deviations = [statistics.pstdev(track) for track in tracks]
-    restless = [d > abs(statistics.mean(t)) / 4 for d, t in zip(deviations, tracks, strict=True)]
-    if 2 * sum(restless) < len(tracks):
-        return ""
-    low, high = min(map(min, tracks)), max(map(max, tracks))
+    deviation = statistics.median(map(statistics.pstdev, tracks))
     ends = [track[-1] for track in tracks]
-    text = (
-        f"The learned lr does not settle: over the last epoch it goes from {low:.3g} to {high:.3g} "
-        f"with a standard deviation of {statistics.median(deviations):.2g} (median seed), and its "
-        f"last value is between {min(ends):.3g} and {max(ends):.3g} by seed; a rerun from one "
-        f"below 0 ascends ({sum(end < 0 for end in ends)} of {len(ends)} seeds)."
-    )
-    paper = PAPER[row].learned["lr"]
-    if not low <= paper <= high:
-        return f"{text} The paper's {paper:.4f} lies outside."
-    steps = [lr for track in tracks for lr in track]
-    above = sum(lr >= paper for lr in steps)
+    below = sum(end < 0 for end in ends)
+    within = _within(results, row)
+    where = f"within that range: ours is {within}" if within else "outside"
     return (
-        f"{text} The paper's {paper:.4f} lies in the range of this oscillation: it is one draw "
-        f"of it, and so is its rerun. Ours is at or above it in {above} of {len(steps)} steps."
+        "The learned lr does not settle: over the last epoch it goes from "
+        f"{min(map(min, tracks)):.3g} to {max(map(max, tracks)):.3g} with a standard deviation of "
+        f"{deviation:.2g} (median seed), and its last value is between {min(ends):.3g} and "
+        f"{max(ends):.3g} by seed; a rerun from one below 0 ascends ({below} of {len(ends)} "
+        f"seeds). The paper's {PAPER[row].learned['lr']:.4f} lies {where}."
     )
 
 
