@@ -63,11 +63,15 @@ def plot(
 
 
 def logarithmic(axes: Axes) -> None:
-    """A logarithmic y axis with plain numbers, for less than a few decades."""
+    """A logarithmic y axis with plain numbers, for less than a few decades; there are more of them
+    within one, so that some are where curves end."""
     axes.set_yscale("log")
+    low, high = axes.get_ylim()
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
-    axes.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
+    axes.yaxis.set_minor_locator(
+        LogLocator(subs=(1.2, 1.5, 2, 3, 4, 5, 7) if high < 10 * low else (2, 3, 5))
+    )
 
 
 def final(results: Results, cell: str, name: str) -> Estimate:

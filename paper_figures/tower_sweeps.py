@@ -41,7 +41,8 @@ def draw(results: Results, folder: Path, paper: Lines, rules: str) -> list[Path]
         _draw_widths(right, results, paper)
         handles = dict(sorted(zip(*left.get_legend_handles_labels()[::-1], strict=True)))
         handles[DIVERGED] = handles.pop(DIVERGED)  # last, after the heights
-        canvas.legend(handles.values(), handles, loc="outside lower center", ncols=5)
+        columns = len(results.study.heights) + 1
+        canvas.legend(handles.values(), handles, loc="outside lower center", ncols=columns)
     path.with_suffix(".md").write_text(table(results, paper, rules))
     return [path.with_suffix(".svg")]
 

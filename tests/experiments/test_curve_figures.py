@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from matplotlib.figure import Figure
 
 from experiments.store import Writer
 from experiments.studies import find
@@ -225,6 +226,16 @@ def test_what_must_be_said_of_the_data_is_in_the_caption(judged, tmp_path):
 def test_a_final_figure_is_the_mean_of_the_end(epochs, counted):
     values = list(range(epochs))
     assert curves.end(values) == values[epochs - counted :]
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.15, 3.4), (3.5, 22), (14, 67), (0.3, 1.6), (0.04, 3)])
+def test_there_are_numbers_near_both_ends_of_an_axis(low, high):
+    axes = Figure().subplots()
+    axes.plot([low, high])
+    curves.logarithmic(axes)
+    ticks = [*axes.get_yticks(), *axes.get_yticks(minor=True)]
+    assert min(tick for tick in ticks if tick > 0.99 * low) < 1.3 * low
+    assert max(tick for tick in ticks if tick < 1.01 * high) > high / 1.6
 
 
 def test_the_schedule_is_scaled_to_the_length():
