@@ -61,8 +61,9 @@ def caption(results: Timings) -> str:
     machines = []
     for device in results.devices:
         theirs = [each for (d, _), each in results.measurements.items() if d == device]
-        source = theirs[0].first.provenance
-        processor = f" ({source['processor']}, threads {source['threads']})"
+        sources = [each.first.provenance for each in theirs]
+        used = sorted({f"{each['processor']}, threads {each['threads']}" for each in sources})
+        processor = f" ({' or '.join(used)})"
         rounds = sorted({each.rounds for each in theirs})
         machines.append(
             f"{device}{processor if device == 'cpu' else ''}, "

@@ -20,7 +20,8 @@ from paper_figures.timings import Timings
 
 RULES = """\
 - Each claim is judged for each task and device; one about run time for the eager and for the
-  compiled step: it has their verdict if both have the same, and is `partly` otherwise.
+  compiled step: it has their verdict if both have the same, and is `partly` otherwise. (So it was
+  done from the start; until after the results these words had `not` where neither is `reproduced`.)
 - Times are compared within a round, in which all contenders take turns; ours is the median over
   the rounds with its 95 % bootstrap interval. Fewer than 20 rounds are `not testable`.
 - Run time is linear if no median is further than 2 % of height 0's time from the straight line

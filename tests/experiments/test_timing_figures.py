@@ -123,6 +123,13 @@ def test_each_device_is_judged(whole, make_measurement, save):
     )
 
 
+def test_every_processor_is_named(make_measurement, save):
+    one, other = make_measurement("mlp"), make_measurement("lstm")
+    for timing in other.timings.values():
+        timing.provenance.update(processor="q")
+    assert "cpu (p, threads 2 or q, threads 2), 20 rounds" in figure4f.caption(save(one, other))
+
+
 def test_what_is_missing_is_said(make_measurement, save, tmp_path):
     results = save(make_measurement("lstm"))
     assert figure4f.caption(results).endswith("Not measured: mlp on cpu, resnet20 on cpu.")
