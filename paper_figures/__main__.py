@@ -86,7 +86,7 @@ def main() -> int:
         with writing(options.results):
             print(claims_page.write(judged, options.results))
             print(report.write(judged, options.results))
-            if options.results == RESULTS:
+            if options.results.resolve() == RESULTS.resolve():
                 summary = report.verdicts(judged)
                 print(readme.write(load(EXHIBITS["table1"], RESULTS), summary, RESULTS))
                 print(readme.write_performance(RESULTS))

@@ -7,6 +7,7 @@ import pytest
 from experiments import ExperimentError
 from experiments.store import Writer
 from experiments.studies import EXHIBITS, find
+from paper_figures import __main__ as command
 from paper_figures import claims_page, readme, report, table1
 from paper_figures.__main__ import FIGURES
 from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED, estimate, paired
@@ -139,6 +140,19 @@ def test_bytes_depend_on_the_records_alone(made, save, tmp_path):
     ]  # fmt: skip
     for name in names:
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+
+
+def test_the_readme_is_drawn_with_the_results_however_they_are_named(
+    made, save, tmp_path, monkeypatch, capsys
+):
+    save("small", made("small"))
+    monkeypatch.setattr(command, "RESULTS", tmp_path)
+    monkeypatch.setattr(readme, "write", lambda *about: "the readme")
+    monkeypatch.setattr(readme, "write_performance", lambda *about: "its tables")
+    monkeypatch.chdir(tmp_path.parent)
+    monkeypatch.setattr("sys.argv", ["paper_figures", "table1", "--results", tmp_path.name])
+    assert command.main() == 0
+    assert "the readme\nits tables\n" in capsys.readouterr().out
 
 
 def test_estimates():
