@@ -22,8 +22,7 @@ ROWS = {
     "SGD / RMSProp(0.1)": LONG,
     # The caption says beta2 = 0.99; its baseline of 4.67 % is that of the published code's 0.999.
     "Adam": SHORT,
-    # 1e-5: the largest power of ten that the step size of a hyperparameter as small as 1e-3
-    # bears; printed in the table, as are the 1e-4 below.
+    # 1e-5 is printed in the table, as are the 1e-4 below.
     "Adam / SGD(1e-5)": SHORT,
     "Adam^lr / SGD(1e-5)": SHORT,
     "Adam / Adam": SHORT,
