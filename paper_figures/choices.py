@@ -20,7 +20,7 @@ from paper_figures.claims import (
 )
 from paper_figures.results import Results
 from paper_figures.results import caption as caption
-from paper_figures.style import PALETTE, figure
+from paper_figures.style import PALETTE, figure, legend
 from paper_figures.table1_claims import PAPER
 
 RULES = """\
@@ -104,8 +104,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
             axes.set_ylim(len(choice.rows) - 0.5, -0.5)
             axes.set_title(f"otherwise: {choice.otherwise}", size="small", loc="left")
         panels[-1].set_xlabel("test error (%), each seed")
-        handles = dict(zip(*panels[0].get_legend_handles_labels()[::-1], strict=True))
-        canvas.legend(handles.values(), handles, loc="outside lower center", ncols=3)
+        legend(canvas, [panels[0]], 3)
     path.with_suffix(".md").write_text(_table(results))
     return [path.with_suffix(".svg")]
 
@@ -126,4 +125,4 @@ def _table(results: Results) -> str:
         f"![Test errors, as chosen and otherwise]({results.tier}.svg)",
         ruling(RULES),
     ]
-    return "\n\n".join(filter(None, parts)) + "\n"
+    return points.page(parts)

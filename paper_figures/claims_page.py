@@ -55,7 +55,7 @@ def write(judged: Sequence[Judged], folder: Path) -> Path:
         parts += _unrecorded(*each)
     found = [results for _, results, _ in recorded]
     parts += ["## Where the numbers come from", *map(_provenance, found)]
-    path.write_text("\n\n".join(parts) + "\n")
+    path.write_text(points.page(parts))
     return path
 
 

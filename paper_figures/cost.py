@@ -136,4 +136,4 @@ def _page(results: Timings) -> str:
         f"![{results.study.title}]({results.tier}.svg)",
         ruling(RULES),
     ]
-    return "\n\n".join(filter(None, parts)) + "\n"
+    return points.page(parts)

@@ -24,7 +24,7 @@ from paper_figures.claims import (
 )
 from paper_figures.results import Results
 from paper_figures.results import caption as caption
-from paper_figures.style import PALETTE, figure, heading
+from paper_figures.style import PALETTE, figure, heading, legend
 
 RULES = """\
 - The paper prints no numbers for this figure: test errors are means over the last 10 epochs, read
@@ -175,8 +175,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
                     _panel(panels[row, column], results, at, curve, paper[at])
             block.supxlabel("epoch")
             block.supylabel(f"{label}, logarithmic")
-        handles = dict(zip(*panels[0, 0].get_legend_handles_labels()[::-1], strict=True))
-        canvas.legend(handles.values(), handles, loc="outside lower center", ncols=3)
+        legend(canvas, [panels[0, 0]], 3)
     path.with_suffix(".md").write_text(_table(results))
     return [path.with_suffix(".svg")]
 
@@ -226,4 +225,4 @@ def _table(results: Results) -> str:
         f"![Train losses and test errors]({results.tier}.svg)",
         ruling(RULES),
     ]
-    return "\n\n".join(filter(None, parts)) + "\n"
+    return points.page(parts)

@@ -21,7 +21,7 @@ from paper_figures.claims import (
 )
 from paper_figures.results import Results
 from paper_figures.results import caption as caption
-from paper_figures.style import PALETTE, figure, heading
+from paper_figures.style import PALETTE, figure, heading, legend
 
 RULES = """\
 - The paper prints no numbers for this figure; its values are read off it. An error agrees if our
@@ -140,10 +140,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
             list(read), list(read.values()), "o", color=PALETTE[3], markerfacecolor="none",
             label="learned, the paper's" if read else None,
         )  # fmt: skip
-        handles = {}
-        for axes in panels:
-            handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
-        canvas.legend(handles.values(), handles, loc="outside lower center", ncols=4)
+        legend(canvas, panels, 4)
     path.with_suffix(".md").write_text(_table(results))
     return [path.with_suffix(".svg")]
 
@@ -164,4 +161,4 @@ def _table(results: Results) -> str:
         f"![Errors, losses and step sizes]({results.tier}.svg)",
         ruling(RULES),
     ]
-    return "\n\n".join(filter(None, parts)) + "\n"
+    return points.page(parts)

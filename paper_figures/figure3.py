@@ -18,7 +18,7 @@ from paper_figures.claims import (
 )
 from paper_figures.results import Results
 from paper_figures.results import caption as caption
-from paper_figures.style import PALETTE, figure
+from paper_figures.style import PALETTE, figure, legend
 
 RULES = """\
 - A perplexity is `reproduced` if our mean lies within the paper's mean ± its deviation, or within a
@@ -168,8 +168,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
             for axes, lr in zip(panels[1], STEP_SIZES, strict=True):
                 for (mean, _), color in zip(PAPER[lr], ("black", PALETTE[0]), strict=True):
                     axes.axhline(mean, color=color, linestyle=":", label="the paper's end")
-        handles = dict(zip(*panels[1, 0].get_legend_handles_labels()[::-1], strict=True))
-        canvas.legend(handles.values(), handles, loc="outside lower center", ncols=3)
+        legend(canvas, [panels[1, 0]], 3)
     path.with_suffix(".md").write_text(_table(results))
     return [path.with_suffix(".svg")]
 
@@ -190,4 +189,4 @@ def _table(results: Results) -> str:
         f"![Train losses and test perplexities]({results.tier}.svg)",
         ruling(RULES),
     ]
-    return "\n\n".join(filter(None, parts)) + "\n"
+    return points.page(parts)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from experiments.studies.figure4f import HEIGHTS
 from experiments.timing.measurement import Interval, Measurement
 from experiments.timing.workload import FUSED, PLAIN, tower
+from paper_figures import points
 from paper_figures.claims import findings, ruling
 from paper_figures.figure4f_claims import KINDS, PAPER, PAPER_HIGH, claims, peak_over
 from paper_figures.figure4f_claims import RULES as RULES
@@ -103,7 +104,7 @@ def table(results: Timings) -> str:
         f"![Memory by height]({results.tier}_memory.svg)",
         ruling(RULES),
     ]
-    return "\n\n".join(filter(None, parts)) + "\n"
+    return points.page(parts)
 
 
 def _rows(measurement: Measurement) -> Iterator[list[str]]:

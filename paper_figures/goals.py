@@ -15,6 +15,7 @@ from experiments import tasks
 from experiments.optimizers import RIVALS
 from experiments.run import Record
 from experiments.studies.tuning import OWN, PLAIN, RIVAL_NAMES, SGD, TOWERS, Training
+from paper_figures import points
 from paper_figures.claims import (
     MISSING,
     NOT,
@@ -287,4 +288,4 @@ def page(
         *(f"![{results.study.title}]({figure}.svg)" for figure in figures),
         ruling(rules),
     ]
-    return "\n\n".join(filter(None, parts)) + "\n"
+    return points.page(parts)

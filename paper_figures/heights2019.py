@@ -157,4 +157,4 @@ def _table(results: Results) -> str:
         f"![Test errors]({results.tier}.svg)",
         ruling(RULES),
     ]
-    return "\n\n".join(filter(None, parts)) + "\n"
+    return points.page(parts)

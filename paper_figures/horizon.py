@@ -254,4 +254,4 @@ def _table(results: Results) -> str:
         f"![Losses by step size and the best by horizon]({results.tier}.svg)",
         ruling(RULES),
     ]
-    return "\n\n".join(filter(None, parts)) + "\n"
+    return points.page(parts)

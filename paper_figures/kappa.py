@@ -248,4 +248,4 @@ def _table(results: Results) -> str:
         f"![Test errors by kappa]({results.tier}.svg)",
         ruling(RULES),
     ]
-    return "\n\n".join(filter(None, parts)) + "\n"
+    return points.page(parts)

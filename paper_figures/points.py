@@ -1,6 +1,6 @@
 """Points of a figure: what a cell's runs end with, as a number, as a mark and in a table."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from matplotlib.axes import Axes
 
@@ -47,3 +47,8 @@ def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """A table in Markdown."""
     rows = [head, ["---"] * len(head), *body]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def page(parts: Iterable[str]) -> str:
+    """A page in Markdown, of the parts that aren't empty."""
+    return "\n\n".join(filter(None, parts)) + "\n"

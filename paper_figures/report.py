@@ -61,7 +61,7 @@ def write(judged: Sequence[Judged], folder: Path) -> Path:
     parts += ["## What the paper leaves out", unsaid.table(results)]
     parts += ["## The paper's limitations", limitations.table(results)]
     path = folder / "REPORT.md"
-    path.write_text("\n\n".join(parts) + "\n")
+    path.write_text(points.page(parts))
     return path
 
 

@@ -17,7 +17,7 @@ from paper_figures.claims import (
 from paper_figures.goals import SLACK, SOURCE
 from paper_figures.goals import caption as caption
 from paper_figures.results import Results
-from paper_figures.style import figure
+from paper_figures.style import figure, legend
 
 RULES = f"""\
 - The default was designed on these tasks, by single runs; `heldout` has others.
@@ -137,18 +137,14 @@ def draw(results: Results, folder: Path) -> list[Path]:
         for axes, training in zip(panels, trainings, strict=True):
             _panel(axes, results, training)
         panels[0].set_ylabel("training loss")
-        handles = {}
-        for axes in panels:
-            handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
-        canvas.legend(handles.values(), handles, loc="outside lower center", ncols=7)
+        legend(canvas, panels, 7)
     with figure(steps, size) as canvas:
         canvas.suptitle(f"The step size that the default learns\n{caption(results)}", size=8)
         panels = canvas.subplots(1, len(trainings))
         for axes, training in zip(panels, trainings, strict=True):
             _step_sizes(axes, results, training)
         panels[0].set_ylabel("step size of the default")
-        handles = dict(zip(*panels[0].get_legend_handles_labels()[::-1], strict=True))
-        canvas.legend(handles.values(), handles, loc="outside lower center", ncols=7)
+        legend(canvas, [panels[0]], 7)
     path.with_suffix(".md").write_text(_page(results, path.stem, steps.stem))
     return [path.with_suffix(".svg"), steps.with_suffix(".svg")]
 

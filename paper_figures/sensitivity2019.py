@@ -28,7 +28,7 @@ from paper_figures.claims import (
 )
 from paper_figures.results import Results
 from paper_figures.results import caption as caption
-from paper_figures.style import PALETTE, figure
+from paper_figures.style import PALETTE, figure, legend
 
 RULES = """\
 - The 2019 version prints no numbers for this figure; its accuracies are read off it. A point agrees
@@ -227,8 +227,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
         for axes in panels[-1]:
             axes.set_xlabel("first step size of every level")
         canvas.supylabel("test accuracy (%)")
-        handles = dict(zip(*panels[0, 1].get_legend_handles_labels()[::-1], strict=True))
-        canvas.legend(handles.values(), handles, loc="outside lower center", ncols=4)
+        legend(canvas, [panels[0, 1]], 4)
     path.with_suffix(".md").write_text(_table(results))
     return [path.with_suffix(".svg")]
 
@@ -273,4 +272,4 @@ def _table(results: Results) -> str:
         f"![Test accuracies]({results.tier}.svg)",
         ruling(RULES),
     ]
-    return "\n\n".join(filter(None, parts)) + "\n"
+    return points.page(parts)

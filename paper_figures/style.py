@@ -1,12 +1,13 @@
 """One look for all figures, and files whose bytes depend on the records alone."""
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import seaborn as sns
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 PALETTE = sns.color_palette("colorblind")
@@ -35,3 +36,11 @@ def figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
 def heading(title: str, caption: str) -> str:
     """Of a figure nine inches wide: no line is longer than that."""
     return "\n".join([title, *textwrap.wrap(caption, 90)])
+
+
+def legend(canvas: Figure, panels: Iterable[Axes], columns: int) -> None:
+    """One legend below all panels, in which what several have has one place."""
+    handles: dict[str, object] = {}
+    for axes in panels:
+        handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+    canvas.legend(handles.values(), handles, loc="outside lower center", ncols=columns)

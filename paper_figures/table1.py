@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib.ticker
 from matplotlib.axes import Axes
 
+from paper_figures import points
 from paper_figures.claims import (
     Claim,
     findings,
@@ -64,7 +65,7 @@ def table(results: Results) -> str:
         f"![Step sizes]({results.tier}_trajectory.svg)",
         ruling(RULES),
     ]
-    return "\n\n".join(filter(None, parts)) + "\n"
+    return points.page(parts)
 
 
 def _line(results: Results, claim: Claim) -> list[str]:

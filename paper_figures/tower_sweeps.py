@@ -67,7 +67,7 @@ def table(results: Results, paper: Lines, rules: str) -> str:
         f"![Test errors and widths]({results.tier}.svg)",
         ruling(rules),
     ]
-    return "\n\n".join(filter(None, parts)) + "\n"
+    return points.page(parts)
 
 
 def _at(results: Results, lr: float, paper: Lines) -> list[str]:
