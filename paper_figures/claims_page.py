@@ -19,15 +19,18 @@ from paper_figures.claims import (
 )
 from paper_figures.results import Results
 from paper_figures.timings import Timings
+from paper_figures.tower_sweeps import TowerFigure
 
 HEAD = ("claim", "paper", "ours [95 % interval]", "n", "tier", "verdict")
 MACHINE = ("processor", "vector_unit", "device", "threads", "python", "torch", "gdtuo")
 
 
-Judged = tuple[ModuleType, Results | Timings, list[Claim]]
+# What draws a table or figure and judges it.
+Drawn = ModuleType | TowerFigure
+Judged = tuple[Drawn, Results | Timings, list[Claim]]
 
 
-def judge(found: Sequence[tuple[ModuleType, Results | Timings]]) -> list[Judged]:
+def judge(found: Sequence[tuple[Drawn, Results | Timings]]) -> list[Judged]:
     """All claims about the results in `found`, each with its module here.
 
     Of those that have no records the claims are there all the same, as `not yet run`.
@@ -59,7 +62,7 @@ def write(judged: Sequence[Judged], folder: Path) -> Path:
     return path
 
 
-def _unrecorded(module: ModuleType, results: Results | Timings, claims: list[Claim]) -> list[str]:
+def _unrecorded(module: Drawn, results: Results | Timings, claims: list[Claim]) -> list[str]:
     return [
         f"## {results.study.title}",
         f"Not yet run; `{results.study.command('smoke')}` makes a first set of records.",
@@ -69,7 +72,7 @@ def _unrecorded(module: ModuleType, results: Results | Timings, claims: list[Cla
     ]
 
 
-def _section(module: ModuleType, results: Results | Timings, claims: list[Claim]) -> list[str]:
+def _section(module: Drawn, results: Results | Timings, claims: list[Claim]) -> list[str]:
     folder = results.study.name
     remarks = findings(claims)
     short = any(claim.verdict == TOO_SHORT for claim in claims)

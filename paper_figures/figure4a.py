@@ -1,15 +1,8 @@
 """Figure 4a, drawn and judged: every level starts at the same step size."""
 
-from pathlib import Path
-
 from experiments.studies.figure4a import STUDY
-from paper_figures import tower_sweeps
-from paper_figures.claims import Claim
-from paper_figures.results import Results
-from paper_figures.results import caption as caption
-from paper_figures.tower_sweeps_claims import AMONG_TEN, by_step_size, judge, rules, summarized
-
-RULES = rules(STUDY, AMONG_TEN)
+from paper_figures.tower_sweeps import TowerFigure
+from paper_figures.tower_sweeps_claims import by_step_size
 
 # Test error in percent, read off the paper's Fig. 4a by pixel, to about 0.2 points; where lines
 # lie on one another, to about half a point.
@@ -20,17 +13,4 @@ PAPER = {
     3: by_step_size(10.1, 8.7, 7.7, 6.5, 5.1, 4.2, 3.9, 4.2, 4.2, 4.2, 29),
 }
 
-
-def draw(results: Results, folder: Path) -> list[Path]:
-    """Write the figure and its numbers into `folder`, named after the tier."""
-    return tower_sweeps.draw(results, folder, PAPER, RULES)
-
-
-def summary(results: Results) -> str:
-    """The findings in a few sentences."""
-    return summarized(results, PAPER)
-
-
-def claims(results: Results) -> list[Claim]:
-    """All claims of the paper about this figure."""
-    return judge(results, PAPER)
+FIGURE = TowerFigure(STUDY, PAPER)

@@ -1,16 +1,10 @@
 """Figure 4c, drawn and judged: ResNet-20 on CIFAR-10."""
 
 from functools import partial
-from pathlib import Path
 
 from experiments.studies.figure4c import STUDY
-from paper_figures import tower_sweeps
-from paper_figures.claims import Claim
-from paper_figures.results import Results
-from paper_figures.results import caption as caption
-from paper_figures.tower_sweeps_claims import AMONG_TEN, by_step_size, judge, rules, summarized
-
-RULES = rules(STUDY, AMONG_TEN)
+from paper_figures.tower_sweeps import TowerFigure
+from paper_figures.tower_sweeps_claims import by_step_size
 
 _line = partial(by_step_size, step_sizes=STUDY.step_sizes)
 # Test error in percent, read off the paper's Fig. 4c by pixel, to about 0.2 points.
@@ -21,17 +15,4 @@ PAPER = {
     3: _line(13.4, 12.8, 13.7, 12.6, 12.5, 12.7, 12.8, 14.6, 13.8),
 }
 
-
-def draw(results: Results, folder: Path) -> list[Path]:
-    """Write the figure and its numbers into `folder`, named after the tier."""
-    return tower_sweeps.draw(results, folder, PAPER, RULES)
-
-
-def summary(results: Results) -> str:
-    """The findings in a few sentences."""
-    return summarized(results, PAPER)
-
-
-def claims(results: Results) -> list[Claim]:
-    """All claims of the paper about this figure."""
-    return judge(results, PAPER)
+FIGURE = TowerFigure(STUDY, PAPER)

@@ -1,17 +1,10 @@
 """Figure 4d, drawn and judged: the character LSTM on War and Peace."""
 
 from functools import partial
-from pathlib import Path
 
 from experiments.studies.figure4d import STUDY
-from paper_figures import tower_sweeps
-from paper_figures.claims import Claim
-from paper_figures.results import Results
-from paper_figures.results import caption as caption
-from paper_figures.tower_sweeps_claims import by_step_size, judge, rules, summarized
-
-GUESS = "a perplexity of 87, that of a guess among as many characters"
-RULES = rules(STUDY, GUESS)
+from paper_figures.tower_sweeps import TowerFigure
+from paper_figures.tower_sweeps_claims import by_step_size
 
 _line = partial(by_step_size, step_sizes=STUDY.step_sizes)
 # Test perplexity, read off the paper's Fig. 4d by pixel.
@@ -21,18 +14,6 @@ PAPER = {
     2: _line(9.2, 8.2, 7, 6.7, 6.5, 6.5),
     3: _line(6.2, 7.6, 6.8, 6.1, 7.5, 6.7),
 }
+GUESS = "a perplexity of 87, that of a guess among as many characters"
 
-
-def draw(results: Results, folder: Path) -> list[Path]:
-    """Write the figure and its numbers into `folder`, named after the tier."""
-    return tower_sweeps.draw(results, folder, PAPER, RULES)
-
-
-def summary(results: Results) -> str:
-    """The findings in a few sentences."""
-    return summarized(results, PAPER)
-
-
-def claims(results: Results) -> list[Claim]:
-    """All claims of the paper about this figure."""
-    return judge(results, PAPER)
+FIGURE = TowerFigure(STUDY, PAPER, GUESS)

@@ -1,20 +1,14 @@
 """Figure 4e, drawn and judged: a pretrained ResNet-152 on Caltech-256."""
 
 from functools import partial
-from pathlib import Path
 
 from experiments.studies.figure4e import STUDY
 from experiments.studies.tower_sweeps import name
-from paper_figures import points, tower_sweeps
-from paper_figures.claims import Claim, paired, share_of, standing
+from paper_figures import points
+from paper_figures.claims import Claim, paired, share_of
 from paper_figures.results import Results
-from paper_figures.results import caption as caption
-from paper_figures.tower_sweeps_claims import by_step_size, judge, rules, summarized
-
-RULES = f"""\
-{rules(STUDY, "an error of 99.6 %, that of a guess among 257 categories")}
-- From too small a step size one level is judged: a second takes nothing off the paper's error
-  there. From 1e-2 it does, if the same interval lies above 0."""
+from paper_figures.tower_sweeps import TowerFigure
+from paper_figures.tower_sweeps_claims import by_step_size
 
 _line = partial(by_step_size, step_sizes=STUDY.step_sizes)
 # Test error in percent; 91.5 is in the text, the rest is read off the paper's Fig. 4e by pixel.
@@ -24,21 +18,6 @@ PAPER = {
     2: _line(11.7, 10.9, 20.7),
 }
 LARGEST = STUDY.step_sizes[-1]
-
-
-def draw(results: Results, folder: Path) -> list[Path]:
-    """Write the figure and its numbers into `folder`, named after the tier."""
-    return tower_sweeps.draw(results, folder, PAPER, RULES)
-
-
-def summary(results: Results) -> str:
-    """The findings in a few sentences."""
-    return summarized(results, PAPER)
-
-
-def claims(results: Results) -> list[Claim]:
-    """All claims of the paper about this figure."""
-    return [*judge(results, PAPER), standing(_progress(results), results)]
 
 
 def _progress(results: Results) -> Claim:
@@ -51,3 +30,14 @@ def _progress(results: Results) -> Claim:
         gain.count,
         share_of([gain], [gain.low > 0]),
     )
+
+
+FIGURE = TowerFigure(
+    STUDY,
+    PAPER,
+    "an error of 99.6 %, that of a guess among 257 categories",
+    """
+- From too small a step size one level is judged: a second takes nothing off the paper's error
+  there. From 1e-2 it does, if the same interval lies above 0.""",
+    [_progress],
+)

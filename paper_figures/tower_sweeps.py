@@ -1,6 +1,8 @@
 """Figs. 4a to 4e, drawn: test error by first step size, a line a height, and the widths."""
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.ticker
@@ -8,11 +10,12 @@ from matplotlib.axes import Axes
 
 from experiments.studies.tower_sweeps import TowerSweep
 from paper_figures import points
-from paper_figures.claims import estimate, findings, ruling
+from paper_figures.claims import Claim, estimate, findings, ruling, standing
 from paper_figures.points import table as rows
 from paper_figures.results import Results, caption
 from paper_figures.style import PALETTE, figure, heading
 from paper_figures.tower_sweeps_claims import (
+    AMONG_TEN,
     Line,
     Lines,
     diverged,
@@ -20,6 +23,8 @@ from paper_figures.tower_sweeps_claims import (
     mean_width,
     paper_width,
     point,
+    rules,
+    summarized,
     width,
     widths,
 )
@@ -27,6 +32,45 @@ from paper_figures.tower_sweeps_claims import (
 MARKERS = ("o", "s", "^", "D")
 DIVERGED = "diverged (how many)"
 TICKS = (2, 3, 5, 10, 20, 30, 50, 90)
+
+
+@dataclass(frozen=True)
+class TowerFigure:
+    """One of these figures, as which a module may stand elsewhere.
+
+    Attributes:
+        study: what it is of.
+        paper: the paper's values, by height and first step size.
+        guess: what a run that diverged counts with, in words.
+        further_rules: those of this figure alone.
+        further: the claims about this figure alone.
+    """
+
+    study: TowerSweep
+    paper: Lines
+    guess: str = AMONG_TEN
+    further_rules: str = ""
+    further: Sequence[Callable[[Results], Claim]] = ()
+
+    @property
+    def RULES(self) -> str:  # noqa: N802
+        return rules(self.study, self.guess) + self.further_rules
+
+    def caption(self, results: Results) -> str:
+        return caption(results)
+
+    def summary(self, results: Results) -> str:
+        """The findings in a few sentences."""
+        return summarized(results, self.paper)
+
+    def claims(self, results: Results) -> list[Claim]:
+        """All claims of the paper about this figure."""
+        found = [standing(claim(results), results) for claim in self.further]
+        return [*judge(results, self.paper), *found]
+
+    def draw(self, results: Results, folder: Path) -> list[Path]:
+        """Write the figure and its numbers into `folder`, named after the tier."""
+        return draw(results, folder, self.paper, self.RULES)
 
 
 def draw(results: Results, folder: Path, paper: Lines, rules: str) -> list[Path]:

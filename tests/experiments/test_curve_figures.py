@@ -121,7 +121,7 @@ def test_divergence_is_final_at_any_length(tmp_path, make_record, lost, verdict)
             if cell.row.endswith(tuple(starts)) and cell.run.seed != 1:  # two of three, or one
                 record = dataclasses.replace(record, status="diverged", final=None)
             writer.append(record)
-    plain, *towers = figure4d.claims(load(study, tmp_path))[:4]
+    plain, *towers = figure4d.FIGURE.claims(load(study, tmp_path))[:4]
     assert {claim.verdict for claim in towers} == {verdict}
     assert plain.verdict == TOO_SHORT
     assert ("4 of 6 points are lost" in towers[0].finding) == (verdict == NOT)
@@ -183,7 +183,7 @@ def test_a_line_without_runs_is_not_too_short(tmp_path, make_record):
     with Writer(study.path("small", tmp_path)) as writer:
         for cell in study.select("small", "height 0, *") + study.select("small", "height 1, lr 1"):
             writer.append(make_record(cell.run, final={"test_error": 90.0}))
-    verdicts = [claim.verdict for claim in figure4c.claims(load(study, tmp_path))]
+    verdicts = [claim.verdict for claim in figure4c.FIGURE.claims(load(study, tmp_path))]
     assert verdicts == [TOO_SHORT, TOO_SHORT, MISSING, MISSING, TOO_SHORT, TOO_SHORT]
 
 

@@ -14,7 +14,7 @@ from paper_figures.results import load
 from paper_figures.tower_sweeps import table
 from paper_figures.tower_sweeps_claims import by_step_size, diverged, point, width, widths
 
-FIGURES = {"figure4a": figure4a, "figure4b": figure4b}
+FIGURES = {"figure4a": figure4a.FIGURE, "figure4b": figure4b.FIGURE}
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def made(make_record):
     """Records of a whole tier that have just the paper's numbers, a little apart by seed."""
 
     def make(figure, tier="small"):
-        paper = FIGURES[figure].PAPER
+        paper = FIGURES[figure].paper
         for cell in find(figure).select(tier):
             height, lr = cell.run.tower.count("/"), float(cell.row.split(" lr ")[1])
             error = paper[height].get(lr, paper[3][lr]) + 0.01 * cell.run.seed
@@ -89,10 +89,10 @@ def test_a_run_that_diverged_is_counted_and_drawn(made, save, tmp_path):
     assert diverged(results, 0, 100.0) == 1
     assert point(results, 0, 100.0).mean == pytest.approx((54 + 90) / 2)
     assert widths(results, 0) == {0: 1, 1: 1}
-    assert "1 diverged" in table(results, figure4a.PAPER, figure4a.RULES)
+    assert "1 diverged" in table(results, figure4a.PAPER, figure4a.FIGURE.RULES)
     assert "1 of these runs diverged" in judged(results)[-1].finding
     assert "1 runs diverged" in judged(results)[0].finding
-    figure4a.draw(results, tmp_path / "drawn")
+    figure4a.FIGURE.draw(results, tmp_path / "drawn")
     assert (tmp_path / "drawn" / "small.png").stat().st_size > 0
 
 
@@ -101,10 +101,10 @@ def test_missing_points_are_missing_and_nothing_breaks(made, save, tmp_path):
     results = save("figure4a", some[:15])
     verdicts = [claim.verdict for claim in judged(results)]
     assert verdicts == [REPRODUCED, NOT_TESTABLE, MISSING, MISSING, *[NOT_TESTABLE] * 3]
-    figure4a.draw(results, tmp_path / "drawn")
+    figure4a.FIGURE.draw(results, tmp_path / "drawn")
     page = (tmp_path / "drawn" / "small.md").read_text()
     assert "15 of 88 runs" in page
-    assert "nan" not in page + figure4a.summary(results)
+    assert "nan" not in page + figure4a.FIGURE.summary(results)
 
 
 def test_other_data_test_nothing(made, save):
@@ -139,13 +139,14 @@ def test_failures_have_no_width(made, save, tmp_path):
     assert set(widths(results, 3).values()) == {0}
     (claim,) = (claim for claim in judged(results) if "less sensitive" in claim.text)
     assert "height 3: 0.0 [0.0, 0.0]" in claim.ours
-    figure4a.draw(results, tmp_path / "drawn")
+    figure4a.FIGURE.draw(results, tmp_path / "drawn")
 
 
-def test_widths_that_grow_somewhere_are_told(made, save, monkeypatch):
+def test_widths_that_grow_somewhere_are_told(made, save):
     paper = figure4a.PAPER | {1: figure4a.PAPER[0]}
-    monkeypatch.setattr(figure4a, "PAPER", paper)
-    (claim,) = (c for c in judged(save("figure4a", made("figure4a"))) if "less sens" in c.text)
+    figure = dataclasses.replace(figure4a.FIGURE, paper=paper)
+    results = save("figure4a", made("figure4a"))
+    (claim,) = (claim for claim in figure.claims(results) if "less sensitive" in claim.text)
     assert "read off, do not grow with every level: 1, 1, 4, 5." in claim.finding
 
 
