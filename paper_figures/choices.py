@@ -9,8 +9,8 @@ from paper_figures.claims import (
     REPRODUCED,
     UNKNOWN,
     Claim,
+    fewest_runs,
     findings,
-    least,
     lines,
     paired,
     ruling,
@@ -62,7 +62,7 @@ def _choice(results: Results, key: str) -> Claim:
             f"`{row}`: {ours[row].text(2)} %; {choice.otherwise} {others[row].text(2)} %"
             for row in choice.rows
         ),
-        least([*ours.values(), *others.values()]),
+        fewest_runs([*ours.values(), *others.values()]),
         share_of([*ours.values(), *others.values()], nearer),
         matters(results, key),
     )

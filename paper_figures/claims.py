@@ -121,7 +121,7 @@ def tally(parts: Sequence[bool | None], what: str = "") -> str:
     return f"{sum(known)} of {len(known)} {what}".rstrip() + gaps
 
 
-def least(estimates: Iterable[Estimate]) -> str:
+def fewest_runs(estimates: Iterable[Estimate]) -> str:
     """The count of runs of the estimate that has fewest."""
     return min(estimates, key=lambda e: e.n).count
 

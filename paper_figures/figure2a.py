@@ -12,9 +12,9 @@ from paper_figures.claims import (
     REPRODUCED,
     Claim,
     Estimate,
+    fewest_runs,
     findings,
     lacking,
-    least,
     lines,
     paired,
     ruling,
@@ -111,7 +111,7 @@ def _grid(results: Results, column: int, kind: str) -> Claim:
         f"Test error from each step size and momentum, {kind}",
         lines(f"{_at(at)}: {PAPER[at][column]:.1f} %" for at in GRID),
         lines(f"{_at(at)}: {found[at].text(1, ' %')}" for at in GRID),
-        least(found.values()),
+        fewest_runs(found.values()),
         lacking(found.values(), 1) or verdict,
     )
 
@@ -132,7 +132,7 @@ def _better(results: Results) -> Claim:
         "From every start, learned step size and momentum match or beat constant ones",
         lines(f"{_at(at)}: {PAPER[at][1] - PAPER[at][0]:+.1f} points" for at in GRID),
         lines(f"{_at(at)}: {gain.text(1)} points" for at, gain in gains.items()),
-        least(gains.values()),
+        fewest_runs(gains.values()),
         share_of(list(gains.values()), [at not in worse for at in gains]),
         f"Worse from {', '.join(map(_at, worse))}." if worse else "",
     )
@@ -152,7 +152,7 @@ def _good(results: Results) -> Claim:
         "From nearly every start, learning ends as well as the good setting",
         f"{theirs} of {len(GRID)} cells",
         f"{tally(holds, 'cells')}; the good setting: {reference.text(1, ' %')}",
-        least([reference, *found.values()]),
+        fewest_runs([reference, *found.values()]),
         lacking([reference, *found.values()]) or verdict,
     )
 

@@ -11,8 +11,8 @@ from paper_figures.claims import (
     REPRODUCED,
     Claim,
     estimate,
+    fewest_runs,
     findings,
-    least,
     lines,
     paired,
     ruling,
@@ -75,7 +75,7 @@ def _errors(results: Results) -> Claim:
         f"Test error after {EPOCHS} epochs",
         lines(f"{line}: {value:.1f} %" for line, value in ERRORS.items()),
         lines(f"{line}: {e.text(1, ' %')}" for line, e in found.items()),
-        least(found.values()),
+        fewest_runs(found.values()),
         share_of(
             list(found.values()), [abs(found[x].mean - ERRORS[x]) <= 1 for x in LINES]
         ),
@@ -108,7 +108,7 @@ def _decay(results: Results) -> Claim:
         "The learned step size decays smoothly, much as the schedule does",
         lines(f"epoch {epoch}: {value:g}" for epoch, value in DECAY.items()),
         lines(f"epoch {epoch}: {e.text(4)}" for epoch, e in reached.items()),
-        least(reached.values()) if reached else "0",
+        fewest_runs(reached.values()) if reached else "0",
         verdict if reached else MISSING,
     )
 

@@ -7,8 +7,8 @@ from paper_figures import curves, points
 from paper_figures.claims import (
     Claim,
     Estimate,
+    fewest_runs,
     findings,
-    least,
     lines,
     paired,
     ruling,
@@ -95,7 +95,7 @@ def _numbers(results: Results, column: int, kind: str) -> Claim:
         f"Test perplexity after 50,000 steps, Adam's hyperparameters {kind}",
         lines(f"from {lr:g}: {mean:.2f} ± {dev:.2f}" for lr, (mean, dev) in theirs.items()),
         lines(f"from {lr:g}: {e.text(2)}" for lr, e in ours.items()),
-        least(ours.values()),
+        fewest_runs(ours.values()),
         share_of(list(ours.values()), near),
         "All are lower than the paper's, beyond its deviation." if _lower(results, column) else "",
     )
@@ -125,7 +125,7 @@ def _expert(results: Results) -> Claim:
               + [f"from {lr:g}: {PAPER[lr][0][0]:.2f}" for lr in STEP_SIZES]),
         lines([f"expert: {expert.text(2)}"]
               + [f"from {lr:g}: {e.text(2)}" for lr, e in ours.items()]),
-        least([expert, *ours.values()]),
+        fewest_runs([expert, *ours.values()]),
         share_of([expert, *ours.values()], near),
     )  # fmt: skip
 

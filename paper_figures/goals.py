@@ -113,7 +113,7 @@ def both(results: Results, training: Training, cell: str | None) -> str:
     return f"{found.text(3)} ({metric.mean:.3g})" if metric.n else f"{found.text(3)} (diverged)"
 
 
-def least(results: Results, training: Training, cells: Iterable[str]) -> str | None:
+def best_cell(results: Results, training: Training, cells: Iterable[str]) -> str | None:
     """The cell of the least mean loss, of those that have records."""
     means = {cell: mean(x.values()) for cell in cells if (x := losses(results, training, cell))}
     return min(means, key=means.__getitem__, default=None)
@@ -162,7 +162,7 @@ def of_one(estimates: Iterable[Estimate]) -> bool:
     return any(each.n == 1 < each.of for each in estimates)
 
 
-def fewest(estimates: Iterable[Estimate]) -> str:
+def fewest_known(estimates: Iterable[Estimate]) -> str:
     """The least count of runs, of those estimates that have any."""
     return min((e for e in estimates if e.n), key=lambda e: e.n, default=estimate([], 0)).count
 
@@ -171,7 +171,7 @@ def over_best(results: Results, cell: Cell) -> dict[Training, tuple[Estimate, st
     """By how many percent the default is above the best rival of each task, and which that is."""
     found = {}
     for training in trainings(results):
-        best = least(results, training, (cell(training, rival) for rival in RIVAL_NAMES))
+        best = best_cell(results, training, (cell(training, rival) for rival in RIVAL_NAMES))
         ours, theirs = (losses(results, training, x) for x in (cell(training, OWN), best))
         over = excess(ours, theirs, results.planned[cell(training, OWN)])
         rival = next((r for r in RIVAL_NAMES if cell(training, r) == best), "nobody yet")
@@ -190,7 +190,7 @@ def no_worse(results: Results, cell: Cell) -> Claim:
         lines(
             f"{t.title}: {each.text(1, ' %')} above {rival}" for t, (each, rival) in found.items()
         ),
-        fewest(over),
+        fewest_known(over),
         verdict(parts, over),
         f"It holds on {tally(parts, 'tasks')}.",
     )  # fmt: skip
@@ -205,7 +205,7 @@ def _better_than(over: Mapping[str, Estimate], parts: Sequence[bool | None]) -> 
 
 def better(results: Results, cell: Cell) -> Claim:
     """That in the mean over tasks the default is better than each rival."""
-    of, over, complete = results.fewest, {}, True
+    of, over, complete = results.least_planned, {}, True
     for rival in RIVAL_NAMES:
         pairs = [
             tuple(losses(results, t, cell(t, contender)) for contender in (OWN, rival))
@@ -218,7 +218,7 @@ def better(results: Results, cell: Cell) -> Claim:
         "In the mean over the tasks the default is better than each rival",
         f"{SOURCE}: below each, with the whole interval",
         lines(f"{found.text(1, ' %')} above {rival}" for rival, found in over.items()),
-        fewest(over.values()),
+        fewest_known(over.values()),
         verdict(parts if complete else [*parts, None], over.values()),
         _better_than(over, parts)
         + ("" if complete else " Not all tasks have runs of all of them."),

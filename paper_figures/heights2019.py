@@ -9,8 +9,8 @@ from paper_figures import points
 from paper_figures.claims import (
     Claim,
     Estimate,
+    fewest_runs,
     findings,
-    least,
     lines,
     paired,
     ruling,
@@ -84,7 +84,7 @@ def _enough(results: Results) -> Claim:
             f"(height {best[lr][0]}) {best[lr][1].text(1, ' %')}"
             for lr in STEP_SIZES
         ),
-        least(every),
+        fewest_runs(every),
         share_of(
             every,
             [best[lr][1].mean >= (1 - TENTH) * at[lr].mean for lr in STEP_SIZES],
@@ -93,7 +93,7 @@ def _enough(results: Results) -> Claim:
 
 
 def _sound(results: Results) -> Claim:
-    of = results.fewest
+    of = results.least_planned
     top = HEIGHTS[-1]
     more = {
         lr: paired(
@@ -106,7 +106,7 @@ def _sound(results: Results) -> Claim:
         f"A tower of {top} levels does no worse than one of {ENOUGH}",
         "not in the paper",
         lines(f"from {lr:g}: {m.text(1)} points more" for lr, m in more.items()),
-        least(more.values()),
+        fewest_runs(more.values()),
         share_of(
             list(more.values()),
             [

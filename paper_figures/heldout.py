@@ -46,7 +46,7 @@ def recommended(training: Training, contender: str) -> str:
 
 def fixed(results: Results, training: Training) -> str | None:
     """The cell of Adam's best constant step size."""
-    return goals.least(results, training, (name(training, PLAIN, lr) for lr in GRID))
+    return goals.best_cell(results, training, (name(training, PLAIN, lr) for lr in GRID))
 
 
 def above(results: Results, training: Training, line: str) -> Estimate:
@@ -96,7 +96,7 @@ def _from(results: Results, guess: float) -> Claim:
         "every held-out task",
         goals.WITHIN,
         lines(f"{title}: {each.text(1, ' %')} above" for title, each in found.items()),
-        goals.fewest(found.values()),
+        goals.fewest_known(found.values()),
         goals.verdict(parts, found.values()),
         f"It holds on {tally(parts, 'tasks')}.",
     )
@@ -116,7 +116,7 @@ def _tried(results: Results) -> Claim:
             + ", ".join(f"{found[title, guess].text(1, ' %')} from {guess:g}" for guess in FAR)
             for title in dict.fromkeys(title for title, _ in found)
         ),
-        goals.fewest(found.values()),
+        goals.fewest_known(found.values()),
         goals.verdict(parts := _pairs(results, every), found.values()),
         f"It holds in {tally(parts, PAIRS)}.",
     )

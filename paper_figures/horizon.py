@@ -89,7 +89,7 @@ def claims(results: Results) -> list[Claim]:
 
 def summary(results: Results) -> str:
     """The findings in a few sentences."""
-    of = results.fewest
+    of = results.least_planned
     best_for = [
         f"{_step_size(lrs, of)} for {_steps(h)}" for h in HORIZONS if (lrs := best(results, h))
     ]
@@ -132,7 +132,7 @@ def _steps(horizon: int) -> str:
 
 def _short(results: Results) -> Claim:
     found = {horizon: best(results, horizon) for horizon in HORIZONS}
-    of = results.fewest
+    of = results.least_planned
     gain = paired(logs(found[LONG]), logs(found[SHORT]), of)
     return Claim(
         f"The best step size for {SHORT} step is smaller than for {LONG}",
@@ -147,7 +147,7 @@ def _short(results: Results) -> Claim:
 
 
 def _greedy(results: Results) -> Claim:
-    of = results.fewest
+    of = results.least_planned
     drift = estimate(logs(learned(results, elsewhere(BETWEEN))).values(), of)
     way = _way(results)
     return Claim(
@@ -169,7 +169,7 @@ def _greedy(results: Results) -> Claim:
 
 
 def _cost(results: Results) -> Claim:
-    of = results.fewest
+    of = results.least_planned
     tower, least = points.errors(results, name(LONG)), least_loss(results, LONG)
     held = points.errors(results, name(LONG, START))
     more, start, added = paired(tower, least, of), paired(held, least, of), paired(tower, held, of)
@@ -214,7 +214,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
         left.set_xscale("log")
         left.set_xlabel("constant step size")
         left.set_ylabel("test loss")
-        of = results.fewest
+        of = results.least_planned
         found = [estimate(logs(best(results, h)).values(), of) for h in HORIZONS]
         points.line(right, HORIZONS, found, color="black", marker="o", label="best constant")
         own = estimate(logs(learned(results)).values(), of)
@@ -237,7 +237,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
 
 
 def _table(results: Results) -> str:
-    of = results.fewest
+    of = results.least_planned
     body = [
         [str(h), _step_size(best(results, h), of),
          estimate(least_loss(results, h).values(), of).text(3),

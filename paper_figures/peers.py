@@ -51,7 +51,7 @@ def cell(results: Results, training: Training, line: str) -> str | None:
 def best(results: Results, training: Training, contender: str, few: int | None) -> str | None:
     """The best of the first few points of a contender's grid."""
     tried = grid(results.study.tier(results.tier), contender)[:few]
-    return goals.least(results, training, (name(training, contender, x) for x in tried))
+    return goals.best_cell(results, training, (name(training, contender, x) for x in tried))
 
 
 def losses(results: Results, training: Training, line: str) -> Losses:
@@ -61,14 +61,14 @@ def losses(results: Results, training: Training, line: str) -> Losses:
 def above(results: Results, training: Training, line: str) -> Estimate:
     """By how many percent the line is above tuned Adam."""
     ours, theirs = (losses(results, training, each) for each in (line, TUNED))
-    return goals.excess(ours, theirs, results.fewest)
+    return goals.excess(ours, theirs, results.least_planned)
 
 
 def overall(results: Results, line: str) -> Estimate:
     """The same in the mean over the tasks."""
     trainings = goals.trainings(results)
     pairs = [(losses(results, t, line), losses(results, t, TUNED)) for t in trainings]
-    return goals.mean_excess(pairs, results.fewest)
+    return goals.mean_excess(pairs, results.least_planned)
 
 
 def worst(results: Results, line: str) -> str:
@@ -145,7 +145,7 @@ def _tuned(results: Results) -> Claim:
         f"On every task the default ends within {SLACK:g} % of tuned Adam",
         goals.WITHIN,
         lines(f"{title}: {each.text(1, ' %')} above" for title, each in found.items()),
-        goals.fewest(found.values()),
+        goals.fewest_known(found.values()),
         goals.verdict(parts, found.values()),
         f"It holds on {tally(parts, 'tasks')}.",
     )

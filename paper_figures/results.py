@@ -32,7 +32,7 @@ class Results:
         return self.study.tier(self.tier).data
 
     @property
-    def fewest(self) -> int:
+    def least_planned(self) -> int:
         """The runs that each cell is to have, or more."""
         return min(self.planned.values())
 

@@ -36,7 +36,7 @@ def fixed(results: Results, training: Training) -> str | None:
     """The cell of Adam's best constant step size."""
     tier = results.study.tier(results.tier)
     tried = sorted({*guesses(tier, training), *SOUGHT})
-    return goals.least(results, training, [name(training, PLAIN, lr) for lr in tried])
+    return goals.best_cell(results, training, [name(training, PLAIN, lr) for lr in tried])
 
 
 def above(results: Results, training: Training, contender: str) -> dict[float, Estimate]:
@@ -92,7 +92,7 @@ def _every_guess(results: Results, training: Training) -> Claim:
         goals.WITHIN,
         tally(parts, "first guesses")
         + (f"; at worst {known[worst].text(1, ' %')} above, from {worst:g}" if worst else ""),
-        goals.fewest(found.values()),
+        goals.fewest_known(found.values()),
         goals.verdict(parts, found.values()),
         f"Not from {far}." if far else "",
     )
@@ -119,7 +119,7 @@ def _widest(results: Results) -> Claim:
         "No other contender has a wider set of good first guesses than the default",
         f"{SOURCE}: the widest",
         "<br>".join(filter(None, shown)) + " decades, each first guess standing for as many",
-        goals.fewest(runs),
+        goals.fewest_known(runs),
         goals.verdict(parts, runs),
         f"It holds beside {tally(parts, 'pairs of a task and a contender')}.",
     )

@@ -16,9 +16,9 @@ from paper_figures.claims import (
     Claim,
     Estimate,
     estimate,
+    fewest_runs,
     findings,
     lacking,
-    least,
     lines,
     paired,
     ruling,
@@ -135,7 +135,7 @@ def _line(results: Results, height: int) -> Claim:
         f"Height {height}: test accuracy by first step size",
         f"{len(paper)} points, {min(paper.values()):.0f} to {max(paper.values()):.0f} %",
         f"{tally(list(near.values()), 'points')} within 5 points",
-        least(ours.values()),
+        fewest_runs(ours.values()),
         lacking(ours.values(), 1) or verdict,
         f"Away from theirs: {away}." if off else "",
     )
@@ -154,20 +154,20 @@ def _starts(results: Results) -> Claim:
             [f"height {h}: 10^ {o.text(2)}" for h, o in zip(PAPER, ours, strict=True)]
             + [f"level {level} gains {gain.text(2)} decades" for level, gain in gains.items()]
         ),
-        least([*ours, *gains.values()]),
+        fewest_runs([*ours, *gains.values()]),
         share_of([*ours, *gains.values()], [*near, *(gain.above for gain in gains.values())]),
         f"Not shown for level {_listed(idle)}." if idle else "",
     )
 
 
 def _start(results: Results, height: int) -> Estimate:
-    return estimate(starts(results, height).values(), results.fewest)
+    return estimate(starts(results, height).values(), results.least_planned)
 
 
 def _gain(results: Results, level: int) -> Estimate:
     """By how many decades `level` moves the start down."""
     below, here = starts(results, level - 1), starts(results, level)
-    return paired(below, here, results.fewest)
+    return paired(below, here, results.least_planned)
 
 
 def _levels(results: Results) -> Claim:
@@ -179,7 +179,7 @@ def _levels(results: Results) -> Claim:
         "A level more makes a tower about one order of magnitude less sensitive",
         lines(f"level {i}: {theirs[i - 1] - theirs[i]:.2f} decades" for i in LEVELS),
         lines(f"level {i}: {g.text(2)} decades" for i, g in gains.items()),
-        least(gains.values()),
+        fewest_runs(gains.values()),
         share_of(list(gains.values()), [level not in other for level in gains]),
         f"On average {mean(shown):.2f} decades a level; in their figure "
         f"{(theirs[0] - theirs[-1]) / len(LEVELS):.2f}."
@@ -210,7 +210,7 @@ def _large(results: Results) -> Claim:
         "Beyond a first step size of 100, towers of every height do poorly",
         lines(f"height {h}: {max(line[lr] for lr in large):.0f} %" for h, line in PAPER.items()),
         lines(f"height {h}: {e.text(0, ' %')} at best" for h, e in best.items()),
-        least(best.values()),
+        fewest_runs(best.values()),
         share_of(list(best.values()), [e.mean < POOR for e in best.values()]),
         f"{lost} of these runs diverged." if lost else "",
     )

@@ -17,8 +17,8 @@ from paper_figures.claims import (
     Claim,
     Estimate,
     estimate,
+    fewest_runs,
     lacking,
-    least,
     lines,
     paired,
     share,
@@ -271,7 +271,7 @@ def _all_better(results: Results, baseline: str, again: bool) -> Claim:
             f"`{row}` by {base - number[0]:.2f}" for row, number in zip(rows, printed, strict=True)
         ),
         lines(f"`{row}` by {gain.text()}" for row, gain in zip(rows, gains, strict=True)),
-        least(gains),
+        fewest_runs(gains),
         share_of(gains, [gain.low > 0 for gain in gains]),
         _exceptions(rows, gains),
     )
@@ -299,7 +299,7 @@ def _adam(results: Results) -> Claim:
             f"`{row}`: {', '.join(f'{v:.4f}' for v in PAPER[row].learned.values())}" for row in rows
         ),
         lines(ours),
-        least(estimates),
+        fewest_runs(estimates),
         share_of(estimates, holds),
     )
 
@@ -313,7 +313,7 @@ def _beta1(results: Results) -> Claim:
         "Learning Adam's betas beside its step size lowers the error slightly, except under Adam",
         lines(f"under `{top}` by {a - b:.2f}" for top, (a, b) in pairs.items()),
         lines(f"under `{top}` by {g.text()}" for top, g in zip(pairs, gains, strict=True)),
-        least(gains),
+        fewest_runs(gains),
         lacking(gains) or verdict,
     )
 
@@ -325,7 +325,7 @@ def _gamma(results: Results) -> Claim:
         "Learning RMSProp's gamma beside its step size lowers the error",
         lines(f"under `{top}` by {a - b:.2f}" for top, (a, b) in pairs.items()),
         lines(f"under `{top}` by {g.text()}" for top, g in zip(pairs, gains, strict=True)),
-        least(gains),
+        fewest_runs(gains),
         share_of(gains, [gain.low > 0 for gain in gains]),
     )
 

@@ -125,7 +125,7 @@ def _at(results: Results, lr: float, paper: Lines) -> list[str]:
 
 
 def _summary(results: Results, paper: Lines) -> list[list[str]]:
-    of = results.fewest
+    of = results.least_planned
     ours = [estimate(widths(results, h).values(), of).text(1) for h in results.study.heights]
     printed = [paper_width(results, paper[h]) for h in results.study.heights]
     means = [
@@ -185,7 +185,7 @@ def _finish(axes: Axes, study: TowerSweep) -> None:
 
 
 def _draw_widths(axes: Axes, results: Results, paper: Lines) -> None:
-    of = results.fewest
+    of = results.least_planned
     study = results.study
     for height in study.heights:
         color, marker = PALETTE[height], MARKERS[height]

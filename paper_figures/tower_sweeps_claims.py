@@ -14,8 +14,8 @@ from paper_figures.claims import (
     Claim,
     Estimate,
     estimate,
+    fewest_runs,
     lacking,
-    least,
     lines,
     paired,
     share_of,
@@ -221,7 +221,7 @@ def _line(results: Results, height: int, paper: Line) -> Claim:
         f"Height {height}: {results.study.label} by first step size",
         lines(f"{lr:g}: {value:.1f}{unit}" for lr, value in paper.items()),
         lines(f"{lr:g}: {o.text(1, unit)}" for lr, o in ours.items()),
-        least(ours.values()),
+        fewest_runs(ours.values()),
         verdict,
         " ".join(finding),
     )
@@ -251,7 +251,7 @@ def _small(results: Results, paper: Lines) -> Claim:
             [f"height {h}: {each.text(1, unit)}" for h, each in ours.items()]
             + [f"level {h} takes off {g.text(2)}" for h, g in zip(levels, gains, strict=True)]
         ),
-        least(gains),
+        fewest_runs(gains),
         share_of([*ours.values(), *gains], [gain.low > 0 for gain in gains]),
         f"Not shown for level {', '.join(map(str, lacking))}." if lacking else "",
     )
@@ -275,7 +275,7 @@ def _range(step_sizes: Sequence[float], whole: Sequence[float]) -> str:
 
 
 def _wider(results: Results, paper: Lines) -> Claim:
-    of = results.fewest
+    of = results.least_planned
     found = {h: widths(results, h) for h in results.study.heights}
     ours = {h: estimate(each.values(), of) for h, each in found.items()}
     gains = [paired(found[h], found[h - 1], of) for h in results.study.heights[1:]]
@@ -293,7 +293,7 @@ def _wider(results: Results, paper: Lines) -> Claim:
             [f"height {h}: {each.text(1)}" for h, each in ours.items()]
             + [f"level {h} adds {g.text(1)}" for h, g in enumerate(gains, 1)]
         ),
-        least(gains),
+        fewest_runs(gains),
         share_of([*ours.values(), *gains], [gain.low > 0 for gain in gains]),
         " ".join(finding),
     )
@@ -320,7 +320,7 @@ def _large(results: Results, paper: Lines) -> Claim:
             f"height {h}: {o.text(1, unit)}"
             for h, o in zip(results.study.heights, ours, strict=True)
         ),
-        least(ours),
+        fewest_runs(ours),
         share_of(ours, [o.mean > results.study.fails for o in ours]),
         " ".join(finding),
     )
