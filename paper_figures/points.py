@@ -28,18 +28,15 @@ def diverged(results: Results, name: str) -> int:
     return sum(record.status == "diverged" for record in results.records[name].values())
 
 
-def line(
-    axes: Axes, xs: Sequence[float], ys: Sequence[Estimate], *, color: object, marker: str,
-    label: str,
-) -> None:  # fmt: skip
-    """Means with their intervals."""
+def line(axes: Axes, xs: Sequence[float], ys: Sequence[Estimate], **look: object) -> None:
+    """Means with their intervals; `look` is the line's, as in matplotlib."""
     off = [
         [max(y.mean - y.low, 0) if y.n > 1 else 0 for y in ys],
         [max(y.high - y.mean, 0) if y.n > 1 else 0 for y in ys],
     ]
     axes.errorbar(
-        xs, [y.mean for y in ys], yerr=off, color=color, marker=marker, markersize=4,
-        linewidth=1.2, capsize=2, label=label,
+        xs, [y.mean for y in ys], yerr=off,
+        **{"markersize": 4, "linewidth": 1.2, "capsize": 2, **look},
     )  # fmt: skip
 
 

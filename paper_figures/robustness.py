@@ -155,14 +155,9 @@ def _panel(axes: Axes, results: Results, training: Training) -> None:
         tried = {*guesses(tier, training), *(SOUGHT if contender == PLAIN else ())}
         line = {x: goals.loss(results, training, name(training, contender, x)) for x in tried}
         line = {x: found for x, found in sorted(line.items()) if found.n}
-        off = [
-            [max(e.mean - e.low, 0) if e.n > 1 else 0 for e in line.values()],
-            [max(e.high - e.mean, 0) if e.n > 1 else 0 for e in line.values()],
-        ]
-        ys = [e.mean for e in line.values()]
-        look = {**goals.style(contender), "markersize": 3.5, "capsize": 1.5, "label": contender}
+        look = {"markersize": 3.5, "capsize": 1.5, "elinewidth": 0.8, **goals.style(contender)}
         if line:
-            axes.errorbar(list(line), ys, yerr=off, elinewidth=0.8, **look)
+            points.line(axes, list(line), list(line.values()), label=contender, **look)
     if best := fixed(results, training):
         least = goals.loss(results, training, best).mean
         label = f"Adam's best, and {SLACK:g} % above"

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import gdtuo
 from experiments.run import Run
-from experiments.studies.table1 import LONG, ROWS, SHORT
+from experiments.studies.table1 import EPOCHS, LONG, SHORT
 from experiments.study import Cell, Study, Tier
 
 
@@ -77,7 +76,6 @@ TIERS = {
         "mnist", 5, "MNIST at the lengths of Table 1, 5 seeds: about a quarter of an hour"
     ),
 }
-EPOCHS = {str(gdtuo.parse(row)): epochs for row, epochs in ROWS.items()}
 
 
 def name(row: str, choice: str = "") -> str:

@@ -7,6 +7,7 @@ levels are enough. Here are the errors that the same heights end with.
 from collections.abc import Iterator
 
 from experiments.studies import mnist2019
+from experiments.studies.tower_sweeps import name as name
 from experiments.study import Cell, Study, Tier
 
 HEIGHTS = (0, 1, 2, 3, 5, 10, 20, 35, 50)
@@ -17,11 +18,6 @@ TIERS = {
     "smoke": Tier("digits", 2, "the same towers on scikit-learn's digits: half a minute"),
     "paper": Tier("mnist", 5, "MNIST, 5 seeds: some minutes"),
 }
-
-
-def name(height: int, lr: float) -> str:
-    """The name of a cell: a point of the figure."""
-    return f"height {height}, lr {lr:g}"
 
 
 def cells(tier: Tier) -> Iterator[Cell]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import gdtuo
 from experiments.run import Run
-from experiments.studies.table1 import ROWS
+from experiments.studies.table1 import EPOCHS, ROWS
 from experiments.study import Cell, Study, Tier
 
 # By the optimizer at the bottom, where the top is SGD.
@@ -46,7 +46,6 @@ def grid(row: str) -> dict[float, str]:
 # The rows with a tower, and the baselines that they start from.
 TOWERS = tuple(str(gdtuo.parse(row)) for row in ROWS if "/" in row)
 BASELINES = tuple(str(gdtuo.parse(row)) for row in ROWS if "/" not in row)
-EPOCHS = {str(gdtuo.parse(row)): epochs for row, epochs in ROWS.items()}
 
 
 def name(row: str, kappa: float) -> str:

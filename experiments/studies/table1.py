@@ -5,6 +5,7 @@ Where a step size is not written it is the paper's default: 0.01, and 0.001 for 
 
 from collections.abc import Iterator
 
+import gdtuo
 from experiments.run import Run, rerun
 from experiments.study import Cell, Study, Tier
 
@@ -36,6 +37,8 @@ ROWS = {
     "RMSProp^lr / RMSProp(1e-4)": SHORT,
     "RMSProp^{lr,gamma} / RMSProp(1e-4)": SHORT,
 }
+# By the text that a run has, as which other studies know the rows.
+EPOCHS = {str(gdtuo.parse(row)): epochs for row, epochs in ROWS.items()}
 
 TIERS = {
     # The fewest seeds whose spread says anything.
