@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import matplotlib.ticker
-
 from experiments.studies.heights2019 import HEIGHTS, STEP_SIZES, name
 from paper_figures import points
 from paper_figures.claims import (
@@ -19,7 +17,7 @@ from paper_figures.claims import (
 )
 from paper_figures.results import Results
 from paper_figures.results import caption as caption
-from paper_figures.style import PALETTE, figure
+from paper_figures.style import PALETTE, figure, numbered
 
 RULES = """\
 - These rules were committed together with the results; that they are older nothing shows.
@@ -135,9 +133,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
         axes.set_xlabel("height: levels above the bottom")
         axes.set_yscale("log")
         axes.set_ylim(top=100)
-        axes.yaxis.set_major_locator(matplotlib.ticker.FixedLocator(TICKS))
-        axes.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
-        axes.yaxis.set_major_formatter("{x:g}")
+        numbered(axes.yaxis, TICKS)
         axes.set_ylabel("test error (%)")
         axes.set_title("mean, 95 % interval", size="small")
         canvas.legend(loc="outside lower center", ncols=2)

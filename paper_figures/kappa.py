@@ -28,7 +28,7 @@ from paper_figures.claims import (
 )
 from paper_figures.results import Results
 from paper_figures.results import caption as caption
-from paper_figures.style import PALETTE, figure
+from paper_figures.style import PALETTE, figure, numbered
 from paper_figures.table1_claims import PAPER
 
 RULES = """\
@@ -222,9 +222,7 @@ def _panel(axes: Axes, results: Results, plain: str) -> None:
     axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
     axes.set_yscale("log")
     axes.set_ylim(2, 100)
-    axes.yaxis.set_major_locator(matplotlib.ticker.FixedLocator(TICKS))
-    axes.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
-    axes.yaxis.set_major_formatter("{x:g}")
+    numbered(axes.yaxis, TICKS)
     axes.tick_params(labelleft=True)
     axes.legend(fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
 

@@ -1,14 +1,16 @@
 """One look for all figures, and files whose bytes depend on the records alone."""
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import seaborn as sns
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
 
 PALETTE = sns.color_palette("colorblind")
 # Opaque and light, so that a figure reads the same on a light page and on a dark one.
@@ -44,3 +46,10 @@ def legend(canvas: Figure, panels: Iterable[Axes], columns: int) -> None:
     for axes in panels:
         handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
     canvas.legend(handles.values(), handles, loc="outside lower center", ncols=columns)
+
+
+def numbered(axis: Axis, ticks: Sequence[float]) -> None:
+    """Plain numbers at `ticks` of a logarithmic axis, and nothing between."""
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter("{x:g}")

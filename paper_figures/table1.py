@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import matplotlib.ticker
 from matplotlib.axes import Axes
 
 from paper_figures import points
@@ -13,7 +12,7 @@ from paper_figures.claims import (
 )
 from paper_figures.results import Results
 from paper_figures.results import caption as caption
-from paper_figures.style import PALETTE, figure
+from paper_figures.style import PALETTE, figure, numbered
 from paper_figures.table1_claims import (
     FAMILIES,
     PAPER,
@@ -100,9 +99,7 @@ def _dots(results: Results, path: Path) -> None:
         left.invert_yaxis()
         for axes in (left, right):
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(matplotlib.ticker.FixedLocator(TICKS))
-            axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
-            axes.xaxis.set_major_formatter("{x:g}")
+            numbered(axes.xaxis, TICKS)
             axes.set_xlabel("test error (%)")
             _separate_families(axes)
         canvas.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)

@@ -13,7 +13,7 @@ from paper_figures import points
 from paper_figures.claims import Claim, estimate, findings, ruling, standing
 from paper_figures.points import table as rows
 from paper_figures.results import Results, caption
-from paper_figures.style import PALETTE, figure, heading
+from paper_figures.style import PALETTE, figure, heading, numbered
 from paper_figures.tower_sweeps_claims import (
     AMONG_TEN,
     Line,
@@ -174,9 +174,7 @@ def _finish(axes: Axes, study: TowerSweep) -> None:
     axes.set_xlabel("log10 of the bottom level's first step size")
     axes.set_yscale("log")
     axes.set_ylim(top=max(100, study.guess + 10))
-    axes.yaxis.set_major_locator(matplotlib.ticker.FixedLocator(TICKS))
-    axes.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
-    axes.yaxis.set_major_formatter("{x:g}")
+    numbered(axes.yaxis, TICKS)
     axes.set_ylabel(f"{study.label}{f' ({study.unit.strip()})' if study.unit else ''}")
     axes.set_title(
         "ours: mean, 95 % interval; the paper's (open): read off its figure", size="small",
