@@ -68,7 +68,11 @@ LOSSES = {
     (1.0, 0.9): (1.05, 0.17),
     (1.0, 0.99): (None, 0.64),
 }
-SHOWN = (("train_loss", "train loss", LOSSES), ("test_error", "test error (%)", PAPER))
+CUT = 5.0  # about twice the loss of a guess; what is above would hide all else
+SHOWN = (
+    ("train_loss", f"train loss, up to {CUT:g}", LOSSES),
+    ("test_error", "test error (%)", PAPER),
+)
 
 
 def claims(results: Results) -> list[Claim]:
@@ -88,15 +92,36 @@ def summary(results: Results) -> str:
     best = min(
         (at for at in GRID if found[at][1].n), key=lambda at: found[at][1].mean, default=None
     )
+    others = [
+        f"from {_at(at)} they end at {learned.plain(1, ' %')} and {constant.plain(1, ' %')}"
+        for (at, (constant, learned)), holds in zip(found.items(), beaten, strict=True)
+        if holds is not None and not holds
+    ]
     parts = [
         "Learned step size and momentum end no more than a point above constant ones from "
-        f"{tally(beaten, 'starts')}."
+        f"{tally(beaten, 'starts')}" + (f"; {', '.join(others)}." if others else ".")
     ]
     if best:
-        parts.append(f"The best learned end is {found[best][1].plain(1, ' %')}, from {_at(best)}.")
+        parts.append(
+            f"The best learned end is {found[best][1].plain(1, ' %')}, from {_at(best)}, "
+            f"{_length(results, best)}."
+        )
     if found[GOOD][0].n:
-        parts.append(f"{_at(GOOD)} held constant ends at {found[GOOD][0].plain(1, ' %')}.")
+        parts.append(
+            f"{_at(GOOD)} held constant ends at {found[GOOD][0].plain(1, ' %')}, "
+            f"{_length(results, GOOD)}."
+        )
     return " ".join(parts)
+
+
+def _length(results: Results, at: tuple[float, float]) -> str:
+    return f"after {_epochs(results, at)} epochs"
+
+
+def _epochs(results: Results, at: tuple[float, float]) -> str:
+    """Of the runs from there, in a shortened tier not the same from everywhere."""
+    records = [r for kind in KINDS for r in results.records[name(*at, kind)].values()]
+    return " or ".join(map(str, sorted({record.run.epochs for record in records}))) or "-"
 
 
 def _grid(results: Results, column: int, kind: str) -> Claim:
@@ -173,6 +198,12 @@ def draw(results: Results, folder: Path) -> list[Path]:
                 for column, momentum in enumerate(MOMENTA):
                     at = lr, momentum
                     _panel(panels[row, column], results, at, curve, paper[at])
+            corner = panels[0, 0]  # the others share its axes
+            corner.set_yscale("log")
+            if curve == "train_loss" and corner.get_ylim()[1] > CUT:
+                corner.set_ylim(top=CUT)
+            for axes in panels.flat:
+                curves.logarithmic(axes)
             block.supxlabel("epoch")
             block.supylabel(f"{label}, logarithmic")
         legend(canvas, [panels[0, 0]], 3)
@@ -200,7 +231,6 @@ def _panel(
             if end is not None:
                 label = "the paper's, after 200 epochs" if kind == "learned" else None
                 axes.axhline(end, color=color, linestyle=":", linewidth=0.9, label=label)
-    curves.logarithmic(axes)
     axes.set_title(f"lr {at[0]:g}, momentum {at[1]:g}", size="small")
 
 
@@ -210,15 +240,17 @@ def _table(results: Results) -> str:
         return f"{ours.text(2)} ({LOSSES[at][i] or '-'})"
 
     body = [
-        [_at(at), *(f"{_final(results, at, kind).text(1)} ({PAPER[at][i]})"
-                    for i, kind in enumerate(KINDS)),
+        [_at(at), _epochs(results, at),
+         *(f"{_final(results, at, kind).text(1)} ({PAPER[at][i]})" for i, kind in enumerate(KINDS)),
          *(loss(at, i) for i in range(len(KINDS)))]
         for at in GRID
     ]  # fmt: skip
     parts = [
         f"# {results.study.title}",
         caption(results),
-        points.table(["(lr, momentum)", *KINDS, *(f"train loss, {kind}" for kind in KINDS)], body),
+        points.table(
+            ["(lr, momentum)", "epochs", *KINDS, *(f"train loss, {kind}" for kind in KINDS)], body
+        ),
         f"{curves.ENDS}: mean over the seeds with its 95 % bootstrap interval; in parentheses "
         "the paper's, read off its figure.",
         findings(claims(results)),
