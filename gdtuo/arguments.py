@@ -188,19 +188,15 @@ def expect_declared(cls: type[Rule], base: type[Rule]) -> None:
 
 def refusing_unknown(init: Any, cls: type[Rule]) -> Any:
     """Wrap a dataclass's ``__init__``: wrong arguments are a `GdtuoError`, not a TypeError."""
-    names = [field.name for field in dataclasses.fields(cls)]
-
-    def is_common(name: str) -> bool:
-        return name not in cls.specs
+    common = [f.name for f in dataclasses.fields(cls) if f.name not in cls.specs]
+    expected = ", ".join([*cls.specs, *common])
 
     @functools.wraps(init)
     def checking(self: Rule, *args: Any, **kwargs: Any) -> None:
         try:
             inspect.signature(init).bind(self, *args, **kwargs)
         except TypeError as error:
-            raise GdtuoError(
-                f"{cls.__name__}: {error}. Expected {', '.join(sorted(names, key=is_common))}."
-            ) from None
+            raise GdtuoError(f"{cls.__name__}: {error}. Expected {expected}.") from None
         init(self, *args, **kwargs)
 
     return checking

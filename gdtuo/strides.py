@@ -118,13 +118,11 @@ def _bring_into_range(made: Draft, relative: Tensor) -> None:
 def note(drafts: Sequence[Draft], ranks: Ranks | None) -> None:
     """Keep, for the next step, what has moved, and by how much this one was too long."""
     for made in drafts:
-        if made.moves is not None:
-            store = made.learner.store
-            store[MOVED] = made.moves if made.ok is None else store[MOVED] | (made.moves & made.ok)
-        if (
-            made.before is not None and made.ok is not None
-        ):  # a step that is skipped changes nothing
-            store = made.learner.store
+        if made.moves is None:
+            continue
+        store = made.learner.store
+        store[MOVED] = made.moves if made.ok is None else store[MOVED] | (made.moves & made.ok)
+        if made.ok is not None and made.before is not None:  # a skipped step changes nothing
             store["level0.learned"] = torch.where(made.ok, store["level0.learned"], made.before)
     known = [(made, made.total) for made in drafts if made.total is not None]
     totals = [total for _, total in known]

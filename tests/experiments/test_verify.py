@@ -96,14 +96,18 @@ def test_elsewhere_one_run_in_eight_may_differ(
     assert [tolerated(count) for count in (1, 2, 3, 8, 9, 16)] == [0, 1, 1, 1, 2, 2]
 
 
+def record_one(study, tier, make_record, results):
+    with store.Writer(study.path(tier, results)) as writer:
+        writer.append(make_record(study.select(tier)[0].run))
+
+
 def test_what_can_not_be_trained_here_is_left_out(
     executor, make_record, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.delenv("GDTUO_DATA", raising=False)
     monkeypatch.setitem(sys.modules, "torchvision", None)
     other, lacking = find("figure3"), find("figure4e")
-    with store.Writer(lacking.path("smoke", tmp_path)) as writer:
-        writer.append(make_record(lacking.select("smoke")[0].run))
+    record_one(lacking, "smoke", make_record, tmp_path)
     with pytest.raises(ExperimentError, match="every tier with records was left out"):
         verify([lacking], executor, results=tmp_path)
     out = capsys.readouterr().out
@@ -118,8 +122,7 @@ def test_without_a_compiler_a_tier_that_is_compiled_is_left_out(
     executor, make_record, tmp_path, capsys, without_compiler
 ):
     study = find("figure2a")
-    with store.Writer(study.path("small", tmp_path)) as writer:
-        writer.append(make_record(study.select("small")[0].run))
+    record_one(study, "small", make_record, tmp_path)
     with pytest.raises(ExperimentError, match="every tier with records was left out"):
         verify([study], executor, results=tmp_path)
     out = capsys.readouterr().out
