@@ -137,7 +137,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
                     )  # fmt: skip
         read = {epoch: lr for epoch, lr in DECAY.items() if same and epoch <= length}
         panels[-1].plot(
-            list(read), list(read.values()), "o", color=PALETTE[3], markerfacecolor="none",
+            list(read), list(read.values()), "o", color="black", markerfacecolor="none",
             label="learned, the paper's" if read else None,
         )  # fmt: skip
         legend(canvas, panels, 4)
