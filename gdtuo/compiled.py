@@ -12,14 +12,13 @@ import dataclasses
 import functools
 import logging
 import types
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gdtuo import guard, stepping, strides
+from gdtuo import errors, guard, stepping, strides
 from gdtuo.bound import BoundStep, Layout, Tensors, unpacked, write
 from gdtuo.cell import PIECE, Cell, Store
 from gdtuo.core import Level
@@ -251,11 +250,7 @@ class CompiledStep:
             bound.run(gradients)
         except torch._dynamo.exc.TorchDynamoException as error:
             self._has_failed = True
-            warnings.warn(
-                f"gdtuo: steps can't be compiled here, and are eager from now on. {error}",
-                RuntimeWarning,
-                stacklevel=4,
-            )
+            errors.warn(f"gdtuo: steps can't be compiled here, and are eager from now on. {error}")
             return False
         self._bound = bound
         return True

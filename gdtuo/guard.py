@@ -7,13 +7,12 @@ be skipped in a row.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from gdtuo import stepping
+from gdtuo import errors, stepping
 from gdtuo.errors import GdtuoError
 from gdtuo.learner import Learner
 from gdtuo.stepping import Apply, Draft, subtract
@@ -94,10 +93,8 @@ def report(learners: Sequence[Learner], limit: int, warn: bool) -> bool:
             "back to a checkpoint, with smaller step sizes, or mend the loss or the data."
         )
     if warn:
-        warnings.warn(
+        errors.warn(
             f"gdtuo: {number} steps were skipped and changed nothing; {text}. "
-            "`Tower.skipped_steps` has the count; this is said once.",
-            RuntimeWarning,
-            stacklevel=3,
+            "`Tower.skipped_steps` has the count; this is said once."
         )
     return True

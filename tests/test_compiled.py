@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import gdtuo
+import tests.problem
 from gdtuo import Safeguards
 from gdtuo.tuning_free import RULE
 from tests import ensembles
@@ -273,10 +274,13 @@ def test_a_cuda_graph():
 
 
 def test_where_there_is_no_compiler():
-    """One warning, and eager steps from there on, that one included."""
+    """One warning, of the line that called `step`, and eager steps from there on, that one
+    included."""
     expected, *_ = taken(ADAM, False)
-    with pytest.warns(RuntimeWarning, match=r"(?s)gdtuo: steps can't be compiled .*no compiler"):
+    message = r"(?s)gdtuo: steps can't be compiled .*no compiler"
+    with pytest.warns(RuntimeWarning, match=message) as caught:
         losses, *_ = taken(ADAM, broken)
+    assert [warning.filename for warning in caught] == [tests.problem.__file__]
     assert losses == pytest.approx(expected, rel=1e-12)
 
 

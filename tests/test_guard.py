@@ -208,6 +208,23 @@ def test_the_warning_names_the_loss_gradient_and_comes_once():
     assert tower.skipped_steps == 2
 
 
+@pytest.mark.parametrize("scheduled", [False, True])
+@pytest.mark.parametrize("ask", [lambda t: t.step(), lambda t: t.hyperparameters()])
+def test_the_warning_is_of_the_line_that_asked(ask, scheduled):
+    """Whatever of torch lies between: a schedule wraps `step` once more."""
+    w = nn.Parameter(torch.ones(1))
+    tower = gdtuo.Tower([w], gdtuo.SGD(0.1), safeguards=Safeguards(guard=2))
+    if scheduled:
+        torch.optim.lr_scheduler.ConstantLR(tower, factor=1.0)
+    for factor in (CLEAN, CLEAN, NAN):
+        w.grad = torch.full_like(w, factor)
+        tower.step()
+    w.grad = torch.ones(1)
+    with pytest.warns(RuntimeWarning, match="1 steps were skipped") as caught:
+        ask(tower)
+    assert [(x.filename, x.lineno) for x in caught] == [(__file__, ask.__code__.co_firstlineno)]
+
+
 def test_the_warning_names_the_level_and_the_hyperparameter():
     """The held-out gradients are poisoned, not those of the loss; and then a value overflows."""
     model = make_model()
