@@ -74,6 +74,9 @@ class History:
     hyperparameter (times the tensors with ``per="tensor"`` and ``"element"``), on the device, as
     long as the history lives: 32 bytes a step for Adam / SGD. A long run takes a larger ``every``.
 
+    A copy goes on recording, the steps of its own optimizer: ``copy.deepcopy((model, history))``
+    goes with the copied model.
+
     Args:
         optimizer: the tower.
         every: record the first step and each whose number this divides. Steps are calls of
@@ -106,17 +109,32 @@ class History:
             raise GdtuoError(f"History: every={every!r}. Give a whole number of steps, 1 or more.")
         self.optimizer, self.every, self.step = optimizer, every, 0
         self._rows: list[_Rows] = []
-        self._handle = optimizer.register_step_post_hook(self._after_step)
+        self._open()
+
+    def _open(self) -> None:
+        self._handle = self.optimizer.register_step_post_hook(self._after_step)
+        self._is_open = True
 
     def close(self) -> None:
         """Stop recording; what is recorded can still be read. Also at the end of a ``with``."""
-        self._handle.remove()
+        if self._is_open:
+            self._handle.remove()
+        self._is_open = False
 
     def __enter__(self) -> History:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        rows = [_Rows(list(r.steps), [r.whole()]) for r in self._rows]  # a copy writes in its own
+        return {**vars(self), "_rows": rows, "_handle": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self._is_open:  # torch copies an optimizer without its hooks
+            self._open()
 
     def _after_step(self, *_: Any) -> None:
         self.step += 1

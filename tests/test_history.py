@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -160,6 +162,40 @@ def test_a_resumed_run_goes_on_with_its_record(rule, per, tmp_path):
     expected, found = history.to_frame(), resumed_history.to_frame()
     assert found.equals(expected)
     assert sorted(set(found.step)) == [1, 2, 4, 6, 8, 10]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copy_goes_on_with_the_record_of_its_own_tower(copied):
+    model = make_model()
+    optimizer = gdtuo.Tower(two_groups(model), TOWERS[1])
+    history = History(optimizer, every=2)
+    train(model, optimizer, 5)
+    other_model, other = copied((model, history))
+    train(other_model, other.optimizer, 5, start=5)
+    assert sorted(set(history.to_frame().step)) == [1, 2, 4]
+    train(model, optimizer, 5, start=5)
+    assert other.to_frame().equals(history.to_frame())
+    assert other.step == 10
+    history.close()
+    closed_model, closed = copied((model, history))
+    train(closed_model, closed.optimizer, 3)
+    closed.close()
+    assert closed.step == 10
+    assert closed.to_frame().equals(history.to_frame())
+
+
+def test_a_second_record_of_the_same_tower():
+    model = make_model()
+    optimizer = gdtuo.Tower(model.parameters(), TOWERS[1])
+    history = History(optimizer)
+    train(model, optimizer, 3)
+    other = copy.copy(history)
+    train(model, optimizer, 2, start=3)
+    other.close()
+    assert other.to_frame().equals(history.to_frame())
+    train(model, optimizer, 1, start=5)
+    assert (other.step, history.step) == (5, 6)
+    assert sorted(set(history.to_frame().step)) == [1, 2, 3, 4, 5, 6]
 
 
 class Writer:
