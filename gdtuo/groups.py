@@ -125,6 +125,11 @@ def lr_factor(group: Group) -> float:
     return float(nominal / initial)
 
 
+def kinds(parameters: Iterable[Tensor]) -> list[Kind]:
+    """The dtype and device of each of the parameters."""
+    return [(p.dtype, p.device) for p in parameters]
+
+
 def kind(groups: Iterable[Group]) -> Kind:
     """Of the hyperparameters that ``groups`` go by: the widest dtype that any of the parameters is
     updated in, and the device of the first."""

@@ -109,6 +109,7 @@ class Tower(torch.optim.Optimizer):
         self._levels: list[tuple[Level, ...]] = []  # of each group
         self._has_warned = False  # of steps that the guard skipped
         self._ranks: Ranks | None = None  # that share the parameters
+        self._kinds: list[groups.Kind] = []  # of the parameters, with which goes what is kept
         super().__init__(given, {"lr": rule.lr})  # type: ignore[attr-defined]
 
     @torch.inference_mode(False)
@@ -141,9 +142,10 @@ class Tower(torch.optim.Optimizer):
         kind = self._kind(group)
         learner.initialize(*kind, groups.number_of_copies(group, self.per))
         shared = self._learner(-1)
+        is_followed = groups.is_followed(shared.store, kind)
         if shared.store is not group:
             learner.share()
-            if not groups.is_followed(shared.store, kind) and shared.store["steps"] == 0:
+            if not is_followed and shared.store["steps"] == 0:
                 # Another precision by the new group; what is frozen stays so.
                 frozen = {k: v for k, v in shared.store.items() if k.endswith(".frozen")}
                 shared.initialize(*kind, None)
@@ -152,6 +154,9 @@ class Tower(torch.optim.Optimizer):
             if p.requires_grad:
                 groups.initialize(p, self.state[p], levels[0], self.safeguards.guard)
         groups.set_guards(group, self.state, levels, self.safeguards.guard, kind)
+        self._kinds += groups.kinds(group["params"])
+        if not is_followed:
+            self._follow_parameters()
 
     def _kind(self, group: dict[str, Any]) -> groups.Kind:
         """The dtype and device of the hyperparameters that ``group`` goes by."""
@@ -187,7 +192,7 @@ class Tower(torch.optim.Optimizer):
                     "on a loss that depends on the parameters given to this tower."
                 )
             return loss
-        if not all(groups.is_followed(group, self._kind(group)) for group in self.param_groups):
+        if groups.kinds(parameters) != self._kinds:
             self._follow_parameters()
         for group, levels in zip(self.param_groups, self._levels, strict=True):
             groups.check_edits(group, levels[0].rule)  # may refuse: before anything changes
@@ -349,11 +354,12 @@ class Tower(torch.optim.Optimizer):
         load(self, self._levels, super().load_state_dict, state_dict, self._follow_parameters)
 
     def _follow_parameters(self) -> None:
-        """After loading, or where the model was moved or cast after the tower was made."""
+        """After loading, or where parameters were moved or cast after the tower was made."""
         for group, levels in zip(self.param_groups, self._levels, strict=True):
             groups.follow(group, self.state, levels, self.safeguards.guard, self._kind(group))
         for learner in self._learners():
             learner.add_strides()
+        self._kinds = groups.kinds(p for group in self.param_groups for p in group["params"])
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -362,7 +368,8 @@ class Tower(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         self._settle()
-        own = ("rule", "per", "maximize", "safeguards", "_levels", "_has_warned", "_compiled")
+        own = ["rule", "per", "maximize", "safeguards"]
+        own += ["_levels", "_kinds", "_has_warned", "_compiled"]
         return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
 
     def __repr__(self) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import gdtuo
-from tests.problem import make_model, same, train
+from tests.problem import PER, make_model, same, train
 from tests.rules_table import ROWS, homogeneous, stacked, without_decay
 
 HALF = [torch.bfloat16, torch.float16]
@@ -122,6 +122,44 @@ def test_a_group_of_mixed_dtypes(row, first):
     assert all(p.isfinite().all() for p in params)
     assert same(params, again)
     assert tower.hyperparameters() == other.hyperparameters()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(torch.float32, torch.float64), (torch.float64, torch.float32)]
+)
+@pytest.mark.parametrize("per", PER)
+@pytest.mark.parametrize("rule", ["SGD(0.1, momentum=0.9) / SGD(1e-3)", "Adam / Adam / SGD(1e-5)"])
+def test_one_parameter_cast_in_mid_training(rule, per, before, after):
+    """What is kept of it goes with it, though another keeps the hyperparameters in float64."""
+
+    def trained(cast):
+        wide = nn.Parameter(torch.linspace(-1.0, 1.0, 8, dtype=torch.float64))
+        other = nn.Parameter(wide.detach().neg().to(before))
+        tower = gdtuo.Tower([wide, other], gdtuo.parse(rule), per=per)
+        for i in range(8):
+            if i == 4 and cast:
+                other.data = other.data.to(after)
+            tower.zero_grad()
+            (0.1 * sum((p.double() - 1.0).square().sum() for p in (wide, other))).backward()
+            tower.step()
+        return wide, other, tower
+
+    *found, tower = trained(cast=True)
+    *expected, _ = trained(cast=False)
+    for p, q in zip(found, expected, strict=True):
+        torch.testing.assert_close(p.double(), q.double(), rtol=1e-5, atol=1e-6)
+    kept = [x for x in tower.state[found[1]].values() if isinstance(x, Tensor)]
+    assert {x.dtype for x in kept} == {after}
+
+
+def test_a_wider_parameter_added_in_mid_training_widens_what_all_share():
+    model = make_model(torch.float32)
+    tower = gdtuo.Tower(model[0].parameters(), gdtuo.parse("Adam / SGD(1e-5)"), per="tower")
+    train(model, tower, 2, dtype=torch.float32)
+    tower.add_param_group({"params": [nn.Parameter(torch.ones(2, dtype=torch.float64))]})
+    train(model, tower, 1, start=2, dtype=torch.float32)
+    shared = [x for group in tower.param_groups for k, x in group.items() if k.startswith("level")]
+    assert {x.dtype for x in shared if isinstance(x, Tensor)} == {torch.float64}
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
