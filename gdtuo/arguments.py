@@ -8,8 +8,18 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
+
 from gdtuo.errors import GdtuoError
-from gdtuo.hyperparameters import COORDINATES, as_float, checked, is_number, square_root
+from gdtuo.hyperparameters import (
+    COORDINATES,
+    as_float,
+    checked,
+    is_number,
+    square_root,
+    unit_interval,
+)
 
 if TYPE_CHECKING:
     from gdtuo.rule import Rule
@@ -149,6 +159,21 @@ def expect_log_lr(rule: Rule, what: str) -> None:
         raise GdtuoError(
             f"{what} is for a step size that is learned alone and in log coordinates. Give "
             "learn=('lr',), coordinates={'lr': 'log'} and optimizer=, the rule that learns it."
+        )
+
+
+def expect_below_1(rule: Rule, name: str, dtype: torch.dtype) -> None:
+    """Raise `GdtuoError` if ``name`` has to be below 1, and is 1 once ``dtype`` has rounded it: a
+    bias that is corrected by it would be 0 / 0."""
+    value, coordinates = getattr(rule, name), rule.coordinates_of(name)
+    if unit_interval not in (rule.specs[name].domain, coordinates.domain):
+        return
+    x = torch.tensor(coordinates.encode(value), dtype=dtype, device="cpu")
+    kept = coordinates.decode(x)
+    if type(kept) is Tensor and kept == 1.0:  # a fake tensor has no value
+        raise GdtuoError(
+            f"{type(rule).__name__}: {name}={value!r} is 1 in {dtype}, in which this tower has its "
+            "hyperparameters. Give 0.9999999 or less, or parameters in float64."
         )
 
 

@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gdtuo.arguments import expect_below_1
 from gdtuo.errors import GdtuoError
 from gdtuo.rule import RESERVED, Rule, State, Values
 
@@ -78,6 +79,7 @@ class Level:
             encode = self.rule.coordinates_of(name).encode
             by_name = self.rule.lr_by_name if name == "lr" else None
             if by_name is None:
+                expect_below_1(self.rule, name, dtype)
                 values.append(encode(getattr(self.rule, name)))
             else:
                 beneath = [entry.partition("[")[0] for entry in self.lr_for or ()]
@@ -175,7 +177,7 @@ def _try(level: Level) -> None:
     w = torch.zeros(len(level.lr_for)) if level.lr_for is not None else _trial(rule)
     g, state = torch.ones_like(w), rule.init(w)
     learned, constant = (
-        level.initial(x, w.dtype, w.device) for x in (level.learned, level.constant)
+        level.initial(x, torch.float64, w.device).to(w) for x in (level.learned, level.constant)
     )
     h, further = _arguments(level, learned, constant, Inputs(g, state, 1), g)
     if "w" in level.inputs:

@@ -19,6 +19,10 @@ def parameters():
     return list(make_model().parameters())
 
 
+def single():
+    return list(make_model(torch.float32).parameters())
+
+
 def stepped(tower, gradients=True):
     for p in tower.param_groups[0]["params"]:
         p.grad = torch.ones_like(p) if gradients else None
@@ -79,6 +83,30 @@ REFUSED = {
         r"Adam: beta1=1\.5 is outside its domain\. Give a number between 0 and 1, both excluded",
     ),
     "beta 1": (lambda: Adam(beta2=1), r"Adam: beta2=1\.0 is outside its domain\. Give"),
+    "a beta that is rounded to 1": (
+        lambda: Tower(single(), Adam(beta2=0.99999999)),
+        r"Adam: beta2=0\.99999999 is 1 in torch\.float32, in which .* Give 0\.9999999 or less",
+    ),
+    "a learned one": (
+        lambda: Tower(single(), RMSProp(gamma=1 - 1e-9, optimizer=SGD())),
+        r"RMSProp: gamma=0\.999999999 is 1 in torch\.float32",
+    ),
+    "one of an upper level": (
+        lambda: Tower(single(), SGD(optimizer=Adam(beta1=1 - 1e-9))),
+        r"Adam: beta1=0\.999999999 is 1 in torch\.float32",
+    ),
+    "one in raw coordinates": (
+        lambda: Tower(single(), Adam(beta2=0.99999999, coordinates={"beta2": "raw"})),
+        r"Adam: beta2=0\.99999999 is 1 in torch\.float32",
+    ),
+    "one in a group": (
+        lambda: Tower([{"params": single(), "beta2": 0.99999999}], Adam()),
+        r"Adam: beta2=0\.99999999 is 1 in torch\.float32",
+    ),
+    "one of a member": (
+        lambda: gdtuo.Ensemble([nn.Linear(1, 1)] * 2, [Adam(), Adam(beta2=0.99999999)]),
+        r"Adam: beta2=0\.99999999 is 1 in torch\.float32",
+    ),
     "beta 0": (lambda: Adam(beta2=0.0), r"Adam: beta2=0\.0 is outside its domain\. Give"),
     "gamma": (lambda: RMSProp(gamma=-0.1), r"RMSProp: gamma=-0\.1 is outside its domain\. Give"),
     "lr nan": (
@@ -441,3 +469,5 @@ def test_what_is_not_an_error():
     assert RMSProp(0).lr == 0.0
     assert Adam(optimizer=SGD(lr={"lr": 0.1}), learn=["lr"]).learned == ("lr",)
     stepped(Tower(nn.Parameter(torch.ones(2)), ADAM))
+    stepped(Tower(single(), Adam(beta1=1e-9, beta2=0.9999999)))
+    assert Tower(parameters(), Adam(beta2=0.99999999)).hyperparameters()[0]["beta2"] < 1.0
