@@ -135,15 +135,24 @@ def levels_of(rule: Rule) -> tuple[Level, ...]:
             n for n in each.hyperparameters if n not in each.learned and n not in left_out
         )
         lr_for = levels[-1].entries() if levels and each.lr_by_name is not None else None
-        levels.append(Level(each, each.learned, constant, lr_for, *_state_keys(each), each.inputs))
-        _try(levels[-1])
+        w = _trial(each, lr_for)
+        state = each.init(w)
+        keys = _state_keys(each, w, state)
+        levels.append(Level(each, each.learned, constant, lr_for, *keys, each.inputs))
+        _try(levels[-1], w, state)
     return tuple(levels)
 
 
-def _state_keys(rule: Rule) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names in the state of ``rule``, all and those of scalars, from a trial of `Rule.init`."""
-    w = _trial(rule)
-    state: object = rule.init(w)
+def _trial(rule: Rule, lr_for: tuple[str, ...] | None) -> Tensor:
+    """A tensor to see what ``rule`` does, of an entry for each of its step sizes."""
+    if lr_for is not None:
+        return torch.zeros(len(lr_for))
+    return torch.zeros(3) if rule.elementwise else torch.zeros(3, 2)
+
+
+def _state_keys(rule: Rule, w: Tensor, state: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names in the state of ``rule``, all and those of scalars, where it is ``state`` for
+    ``w``."""
     if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
         raise GdtuoError(
             f"{type(rule).__name__}.init returns {state!r}. Expected a dictionary of tensors, such "
@@ -155,27 +164,20 @@ def _state_keys(rule: Rule) -> tuple[tuple[str, ...], tuple[str, ...]]:
             f"{type(rule).__name__}.init returns {', '.join(sorted(taken))}, names that a tower "
             "keeps for itself. Choose others."
         )
-    state = first_state(rule, w)
     if rule.elementwise and any(value.shape not in (w.shape, ()) for value in state.values()):
         raise GdtuoError(
             f"{type(rule).__name__} is elementwise, but its init returns a state of another shape "
             "than the tensor's. Make it zeros_like(w) or the like, or elementwise = False."
         )
-    return tuple(state), tuple(key for key, value in state.items() if value.dim() == 0)
-
-
-def _trial(rule: Rule) -> Tensor:
-    """A tensor to see what ``rule`` does."""
-    return torch.zeros(3) if rule.elementwise else torch.zeros(3, 2)
+    keys = tuple(state) if rule.trace is None else (*state, "trace")
+    return keys, tuple(key for key, value in state.items() if value.dim() == 0)
 
 
 @torch.no_grad()
-def _try(level: Level) -> None:
-    """Raise `GdtuoError` unless an update returns what it should, and changes nothing it is given:
-    what it was given is what the next step differentiates."""
-    rule = level.rule
-    w = torch.zeros(len(level.lr_for)) if level.lr_for is not None else _trial(rule)
-    g, state = torch.ones_like(w), rule.init(w)
+def _try(level: Level, w: Tensor, state: State) -> None:
+    """Raise `GdtuoError` unless an update of ``w`` from ``state`` returns what it should, and
+    changes nothing it is given: what it was given is what the next step differentiates."""
+    rule, g = level.rule, torch.ones_like(w)
     learned, constant = (
         level.initial(x, torch.float64, w.device).to(w) for x in (level.learned, level.constant)
     )

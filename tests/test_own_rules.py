@@ -300,6 +300,30 @@ def test_an_update_is_tried_when_a_tower_is_made(name):
             gdtuo.Tower(make_model().parameters(), rule)
 
 
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_state_is_tried_once(by_name):
+    """And made once for each tensor, the learned coordinates beneath an upper level among them."""
+    shapes = []
+
+    class Noted(gdtuo.Rule):
+        lr: float = gdtuo.hyperparameter(0.1)
+        elementwise = True
+
+        def init(self, w):
+            shapes.append(tuple(w.shape))
+            return {"m": torch.zeros_like(w)}
+
+        def update(self, g, state, h):
+            return h.lr * g, state
+
+    gdtuo.Tower(nn.Parameter(torch.ones(5)), Noted())
+    assert shapes == [(3,), (5,)]
+    shapes.clear()
+    lr = {"lr": 0.1} if by_name else 0.1
+    gdtuo.Tower(nn.Parameter(torch.ones(5)), gdtuo.SGD(optimizer=Noted(lr)))
+    assert shapes == [(1,) if by_name else (3,), (1,)]
+
+
 @pytest.mark.parametrize("state", [None, {"m": 0.0}])
 def test_a_state_is_of_tensors(state):
     class Stateless(gdtuo.Rule):
