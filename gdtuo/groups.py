@@ -92,6 +92,17 @@ def _without(rule: Rule, values: Group) -> dict[str, Any]:
     return {"optimizer": above, "learn": learn}
 
 
+def check_list(groups: list[Group], count: int) -> None:
+    """Raise `GdtuoError` unless ``groups`` are the ``count`` that a tower was given."""
+    if len(groups) != count or not all("tower" in group for group in groups):
+        raise GdtuoError(
+            f"param_groups is a list of {len(groups)}, not of the {count} groups that this tower "
+            "has set up: it was edited. Add a group by add_param_group; to leave one alone, call "
+            "requires_grad_(False) on its parameters and zero_grad(); to be without it, make "
+            "another tower."
+        )
+
+
 def check_edits(group: Group, rule: Rule) -> None:
     """Raise `GdtuoError` if a value was written into ``group`` that nothing would read, or that
     makes no factor of the step size."""

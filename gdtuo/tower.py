@@ -184,6 +184,7 @@ class Tower(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        groups.check_list(self.param_groups, len(self._levels))
         parameters = [p for group in self.param_groups for p in group["params"]]
         if all(p.grad is None for p in parameters):
             if not any(state.get("step", 0) for state in self.state.values()):
@@ -275,8 +276,9 @@ class Tower(torch.optim.Optimizer):
         Args:
             group: which parameter group's.
         """
+        learner = self._readable(group)
         self._report_skips()
-        return self._readable(group).values(groups.parts(self.param_groups[group], self.per))
+        return learner.values(groups.parts(self.param_groups[group], self.per))
 
     def hypergradients(self, group: int = 0) -> list[dict[str, Any]]:
         """The hypergradients of the last step, laid out as in `hyperparameters`: for each level
@@ -285,13 +287,13 @@ class Tower(torch.optim.Optimizer):
         They are derivatives with respect to the coordinates (an RMSProp's ``lr`` is the square of
         its own), along the gradients or cotangents of that step; 0 where nothing was kept.
         """
+        learner = self._readable(group)
         self._report_skips()
-        return self._readable(group).hypergradients(
-            groups.parts(self.param_groups[group], self.per)
-        )
+        return learner.hypergradients(groups.parts(self.param_groups[group], self.per))
 
     def _readable(self, group: int) -> Learner:
         count = len(self.param_groups)
+        groups.check_list(self.param_groups, len(self._levels))
         if not isinstance(group, int) or not -count <= group < count:
             raise GdtuoError(f"group={group!r}, but there are {count} groups. Count from 0.")
         own, learner = self.param_groups[group], self._learner(group)

@@ -39,6 +39,14 @@ def edited(**changes):
     return state
 
 
+def with_groups(edit):
+    layers = make_model()
+    tower = Tower([{"params": x.parameters()} for x in (layers[0], layers[2])], ADAM)
+    stepped(tower)
+    edit(tower.param_groups)
+    return tower
+
+
 def with_edit(tower, **changes):
     tower.param_groups[0].update(changes)
     return tower
@@ -383,6 +391,26 @@ REFUSED = {
     "a text as a schedule's lr": (
         lambda: stepped(with_edit(Tower(parameters(), ADAM), lr="a")),
         r"param_groups\[i\]\['lr'\] = 'a'\. Give a finite number",
+    ),
+    "a group taken out": (
+        lambda: with_groups(lambda groups: groups.pop()).step(),
+        r"param_groups is a list of 1, not of the 2 groups .* Add a group by add_param_group",
+    ),
+    "all groups taken out": (
+        lambda: with_groups(lambda groups: groups.clear()).step(),
+        r"param_groups is a list of 0, not of the 2 groups",
+    ),
+    "a group put in by hand": (
+        lambda: with_groups(lambda groups: groups.append({"params": parameters()})).step(),
+        r"param_groups is a list of 3, not of the 2 groups",
+    ),
+    "a group in the place of another": (
+        lambda: with_groups(lambda groups: groups.insert(0, {"params": groups.pop(0)})).step(),
+        r"param_groups is a list of 2, not of the 2 groups that this tower has set up",
+    ),
+    "a reading after a group was taken out": (
+        lambda: with_groups(lambda groups: groups.pop(0)).hyperparameters(),
+        r"param_groups is a list of 1, not of the 2 groups",
     ),
     "nan as a schedule's lr": (
         lambda: stepped(with_edit(Tower(parameters(), ADAM), lr=math.nan)),
