@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -60,22 +60,27 @@ def save(path: Path, unfinished: Unfinished) -> None:
         ) from error
 
 
-def load(path: Path, say: Callable[[str], object]) -> list[Unfinished]:
+def load(path: Path, wanted: Collection[str], say: Callable[[str], object]) -> list[Unfinished]:
     """All that can be gone on from; what nobody can is removed, and `say` is told.
 
+    Those of other versions are left to them, and are in nobody's way as long as none of their runs
+    is among `wanted`, by key.
+
     Raises:
-        ExperimentError: there is one that can't be read, or is of other versions.
+        ExperimentError: there is one that can't be read, or one of other versions is in the way.
     """
     found = []
     for file in sorted(folder(path).glob("*")):
         content = _content(file)
         try:
-            found.append(_read(file, content))
+            unfinished = _read(file, content, wanted)
         except _OtherVersionError:
             raise
         except (ValueError, TypeError, KeyError, gdtuo.GdtuoError, ExperimentError) as error:
             say(f"{file} is removed, and its runs start afresh: {error or type(error).__name__}")
             file.unlink()
+            continue
+        found += [unfinished] if unfinished else []
     return found
 
 
@@ -119,7 +124,8 @@ def _content(file: Path) -> bytes:
         ) from error
 
 
-def _read(file: Path, content: bytes) -> Unfinished:
+def _read(file: Path, content: bytes, wanted: Collection[str]) -> Unfinished | None:
+    """What is in a checkpoint; None if it is of other versions, and not of what is wanted."""
     if file.suffix != ".pt":
         raise ExperimentError("its writing was broken off")
     line, _, payload = content.partition(b"\n")
@@ -129,6 +135,8 @@ def _read(file: Path, content: bytes) -> Unfinished:
         raise ExperimentError("it is no checkpoint") from None
     for name, version in _versions().items():
         if header[name] != version:
+            if not any(key in wanted for key in header["keys"]):
+                return None
             raise _OtherVersionError(
                 f"{file} was written with {name} {header[name]}, and this is {version}. Go on with "
                 f"the other, or remove the file, and its runs start afresh"

@@ -119,7 +119,7 @@ class _Work:
         """What is to be done: what was paused, then all else in batches of one kind."""
         wanted = {run.key for run in missing}
         started = []
-        for each in checkpoints.load(self.path, tqdm.write):
+        for each in checkpoints.load(self.path, wanted, tqdm.write):
             if not todo(each.runs, self.records):
                 checkpoints.remove(self.path, each.runs)
             elif any(run.key in wanted for run in each.runs):

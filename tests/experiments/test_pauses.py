@@ -88,7 +88,7 @@ def test_a_checkpoint_that_is_no_good_is_said_and_removed(path, spoil, message):
     (file,) = checkpoints.folder(path).iterdir()
     file.write_bytes(spoil(file.read_bytes()))
     said = []
-    assert checkpoints.load(path, said.append) == []
+    assert checkpoints.load(path, set(), said.append) == []
     assert message in said[0]
     assert not file.exists()
     records = sweep(ALONE, path, Here())
@@ -109,6 +109,21 @@ def test_a_checkpoint_of_another_version_is_left_to_it(path, name):
     assert [record.status for record in records.values()] == ["ok"]
 
 
+def test_a_checkpoint_of_another_version_is_in_the_way_of_its_own_runs_alone(path):
+    first, second, third = TOGETHER
+    checkpoints.save(path, paused([first, second]))
+    (file,) = checkpoints.folder(path).iterdir()
+    file.write_bytes(content := file.read_bytes().replace(b'"torch": "', b'"torch": "0.', 1))
+    records = sweep([third], path, Here())
+    assert records.keys() == {third.key}
+    with pytest.raises(ExperimentError, match=r"written with torch 0\..*, and this is"):
+        sweep([second, third], path, Here())
+    # With results of all of its runs nobody needs it, but it is not ours to remove.
+    known = sweep([first, second], path.with_name("other.jsonl"), Here())
+    assert len(sweep(TOGETHER, path, Here(), elsewhere=known)) == 3
+    assert file.read_bytes() == content
+
+
 def test_a_checkpoint_that_can_not_be_read_is_left(path, monkeypatch):
     checkpoints.save(path, paused())
     (file,) = checkpoints.folder(path).iterdir()
@@ -119,14 +134,14 @@ def test_a_checkpoint_that_can_not_be_read_is_left(path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(type(file), "read_bytes", fail)
         with pytest.raises(ExperimentError, match=r"cannot read .*: Too many open files\. It is"):
-            checkpoints.load(path, print)
-    assert len(checkpoints.load(path, print)) == 1
+            checkpoints.load(path, set(), print)
+    assert len(checkpoints.load(path, set(), print)) == 1
 
 
 def test_a_folder_among_the_checkpoints_is_named(path):
     (checkpoints.folder(path) / "what").mkdir(parents=True)
     with pytest.raises(ExperimentError, match=r"cannot read .*what: Is a directory\..* or remove"):
-        checkpoints.load(path, print)
+        checkpoints.load(path, set(), print)
 
 
 def test_a_payload_of_other_runs_is_refused():
