@@ -24,6 +24,7 @@ from experiments.study import Study
 from experiments.sweep import sweep, todo
 from experiments.timing import session
 from experiments.timing.measurement import load
+from experiments.words import counted
 
 EVERY = 600.0  # seconds from one checkpoint of a run to the next
 
@@ -63,12 +64,12 @@ def _list(options: argparse.Namespace) -> int:
             runs = [cell.run for cell in study.select(name)]
             missing = todo(runs, store.read(study.path(name, options.results)))
             done = len(runs) - len(missing)
-            print(f"  {name:<6} {done:>3} of {len(runs):>3} runs done. {tier.about}")
+            print(f"  {name:<6} {done:>3} of {counted(len(runs), 'run', '>3')} done. {tier.about}")
     for timing in TIMINGS.values():
         print(f"{timing.name}: {timing.title}")
         for name, tier in timing.tiers.items():
             done = {each.workload for each in load(timing.path(name, options.results))}
-            count = f"{len(done):>3} of {len(tier.heights):>3} workloads measured"
+            count = f"{len(done):>3} of {counted(len(tier.heights), 'workload', '>3')} measured"
             print(f"  {name:<6} {count}. {tier.about}")
     return 0
 
@@ -96,8 +97,8 @@ def _train(study: Study, options: argparse.Namespace, deadline: float) -> int:
         keys = {run.key for run in missing}
         for cell in cells:
             if cell.run.key in keys:
-                print(f"{cell.name}, seed {cell.run.seed}: {cell.run.epochs} epochs")
-        print(f"{len(missing)} of {len(cells)} runs would be trained, into {path}")
+                print(f"{cell.name}, seed {cell.run.seed}: {counted(cell.run.epochs, 'epoch')}")
+        print(f"{len(missing)} of {counted(len(cells), 'run')} would be trained, into {path}")
         return 0
     progress = Progress(cells, cached, len(missing))
     how = {
@@ -122,7 +123,9 @@ def _train(study: Study, options: argparse.Namespace, deadline: float) -> int:
         progress.bar.close()
     print(f"{path}: {progress}")
     if left := len(todo(missing, records)) - progress.counts["failed"]:
-        print(f"The time is up: {left} runs are left. The same command goes on from here")
+        print(
+            f"The time is up, with {counted(left, 'run')} left. The same command goes on from here"
+        )
     return 1 if progress.counts["failed"] else 0
 
 

@@ -23,6 +23,7 @@ from experiments import (
 from experiments.batches import batches
 from experiments.execution import NEVER, CheckpointError, Pause, execute_all
 from experiments.run import Record, Run, Unfinished
+from experiments.words import counted
 
 T = TypeVar("T")
 
@@ -64,7 +65,7 @@ def sweep(
         _result(executor.submit(executors.require_device, device))
     with store.Writer(path) as writer:
         if writer.dropped:
-            tqdm.write(f"{path}: a torn last line ({writer.dropped} bytes) was cut off")
+            tqdm.write(f"{path}: a torn last line ({counted(writer.dropped, 'byte')}) was cut off")
         work = _Work(writer, path, report)
         work.copy(todo(runs, work.records), elsewhere or {})
         missing = todo(runs, work.records)
@@ -113,7 +114,7 @@ class _Work:
         if found:
             self.writer.append(*found)
             self.records |= {record.key: record for record in found}
-            tqdm.write(f"{len(found)} results were copied from other studies")
+            tqdm.write(f"copied from other studies: {counted(len(found), 'result')}")
 
     def waiting(self, missing: Sequence[Run], members: int) -> list[Unfinished]:
         """What is to be done: what was paused, then all else in batches of one kind."""

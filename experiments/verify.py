@@ -31,6 +31,7 @@ from experiments.provenance import BITS, environment
 from experiments.run import Record, Run
 from experiments.study import RESULTS, Cell, Study
 from experiments.train import COSINE, last
+from experiments.words import counted
 
 # By metric: the least that is allowed, as it is and as a share of the mean.
 NARROWEST = {"test_error": (0.5, 0.0), "test_perplexity": (0.0, 0.02), "test_loss": (0.0, 0.02)}
@@ -119,7 +120,7 @@ def _begin(
         parent = records.get(run.parent or "")
         checks.append((cell, run, executor.submit(execute, run, parent)))
     where = f"{study.name}, tier {tier}, on {study.tier(tier).data}"
-    title = f"Training {len(chosen)} runs again of {where}."
+    title = f"Training {counted(len(chosen), 'run')} again of {where}."
     return title, checks, cells, records
 
 
@@ -130,9 +131,9 @@ def _finish(
     found = [_check(cell, run, each.result(), records, cells) for cell, run, each in checks]
     bad = sum(not agrees for agrees, _ in found)
     if not bad:
-        print(f"All {len(found)} agree.")
+        print(f"All {len(found)} agree." if len(found) > 1 else "It agrees.")
         return True
-    print(f"{len(found) - bad} of {len(found)} agree.")
+    print(f"{len(found) - bad} of {len(found)} agree." if len(found) > 1 else "It does not agree.")
     exact = [agrees for agrees, to_the_bit in found if to_the_bit]
     others = len(found) - len(exact)
     if not all(exact) or bad > tolerated(others):

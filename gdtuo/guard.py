@@ -84,17 +84,20 @@ def report(learners: Sequence[Learner], limit: int, warn: bool) -> bool:
             what = f"the hypergradient of level {level}'s {name}" if name else "the loss gradient"
             if times:
                 where = f" in group {i}" if len(learners) > 1 else ""
-                causes.append(f"{what}{where} ({times} times)")
+                often = "once" if times == 1 else f"{times} times"
+                causes.append(f"{what}{where} ({often})")
     in_a_row = int(learners[0].store["guard.in_a_row"])
     text = f"not finite: {', '.join(causes)}"
     if in_a_row >= limit:
+        steps = "step was" if in_a_row == 1 else f"{in_a_row} steps were all"
         raise GdtuoError(
-            f"The last {in_a_row} steps were all skipped; {text}. Nothing is being trained. Go "
-            "back to a checkpoint, with smaller step sizes, or mend the loss or the data."
+            f"The last {steps} skipped; {text}. Nothing is being trained. Go back to a checkpoint, "
+            "with smaller step sizes, or mend the loss or the data."
         )
     if warn:
+        steps = "1 step was" if number == 1 else f"{number} steps were"
         errors.warn(
-            f"gdtuo: {number} steps were skipped and changed nothing; {text}. "
+            f"gdtuo: {steps} skipped and changed nothing; {text}. "
             "`Tower.skipped_steps` has the count; this is said once."
         )
     return True

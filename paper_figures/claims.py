@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
+from experiments.words import counted
 from paper_figures.results import Results
 
 REPRODUCED = "reproduced"
@@ -35,7 +36,7 @@ class Estimate:
     def text(self, digits: int = 2, unit: str = "") -> str:
         """Such as "4.85 [4.79, 4.91]", with "(8 of 10 runs)" where some are missing."""
         if self.n == 0:
-            return f"0 of {self.of} runs"
+            return f"0 of {counted(self.of, 'run')}"
         interval = f" [{self.low:.{digits}f}, {self.high:.{digits}f}]" if self.n > 1 else ""
         gaps = f" ({self.n} of {self.of} runs)" if self.n < self.of else ""
         return f"{self.mean:.{digits}f}{interval}{unit}{gaps}"
@@ -117,7 +118,8 @@ def tally(parts: Sequence[bool | None], what: str = "") -> str:
     known = [part for part in parts if part is not None]
     if not known:
         return f"no {what} yet, as none has runs" if what else "-"
-    gaps = f" ({len(known)} of {len(parts)} have runs)" if len(known) < len(parts) else ""
+    have = "has" if len(known) == 1 else "have"
+    gaps = f" ({len(known)} of {len(parts)} {have} runs)" if len(known) < len(parts) else ""
     return f"{sum(known)} of {len(known)} {what}".rstrip() + gaps
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from experiments.run import Record
 from experiments.study import Study
 from experiments.timing.record import Timing
+from experiments.words import counted
 from paper_figures import points
 from paper_figures.claims import (
     MISSING,
@@ -112,7 +113,7 @@ def _of_timings(results: Timings) -> list[str]:
     records = results.all()
     title = f"{results.study.title}, tier {results.tier}"
     return [
-        f"{title}: {len(records)} optimizers timed, {_dates(records)}",
+        f"{title}: {counted(len(records), 'optimizer')} timed, {_dates(records)}",
         f"code: {_each(records, _code)}",
         f"machine: {_each(records, _machine)}",
     ]
@@ -123,8 +124,9 @@ def _of_runs(results: Results) -> list[str]:
     minutes = sum(record.seconds for record in records) / 60
     steps = sum(record.steps for record in records)
     return [
-        f"{results.study.title}, tier {results.tier}: {len(records)} runs, {steps:,} steps, "
-        f"{minutes:.0f} minutes of processes, {_dates(records)}",
+        f"{results.study.title}, tier {results.tier}: {counted(len(records), 'run')}, "
+        f"{counted(steps, 'step', ',')}, {counted(round(minutes), 'minute')} of processes, "
+        f"{_dates(records)}",
         f"code: {_each(records, _code)}",
         f"machine: {_each(records, _machine)}",
         f"data: {_each(records, _data)}",
@@ -142,7 +144,9 @@ def _each(records: Sequence[Any], what: Callable[[Any], str]) -> str:
     counts = Counter(map(what, records))
     if len(counts) == 1:
         return next(iter(counts))
-    return "; ".join(f"{value} ({count} records)" for value, count in sorted(counts.items()))
+    return "; ".join(
+        f"{value} ({counted(count, 'record')})" for value, count in sorted(counts.items())
+    )
 
 
 def _code(record: Record | Timing) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from experiments.studies.figure2a import KINDS, MOMENTA, STEP_SIZES, name
+from experiments.words import counted
 from paper_figures import curves, points
 from paper_figures.claims import (
     NOT,
@@ -115,7 +116,7 @@ def summary(results: Results) -> str:
 
 
 def _length(results: Results, at: tuple[float, float]) -> str:
-    return f"after {_epochs(results, at)} epochs"
+    return f"after {counted(_epochs(results, at), 'epoch')}"
 
 
 def _epochs(results: Results, at: tuple[float, float]) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from experiments.studies.figure2b import EPOCHS, LINES, START
+from experiments.words import counted
 from paper_figures import curves, points
 from paper_figures.claims import (
     MISSING,
@@ -63,7 +64,7 @@ def summary(results: Results) -> str:
     reached = f"{estimate([lr[-1] for lr in decays], len(decays)).mean:.3g}" if decays else ""
     epochs = results.study.tier(results.tier).epochs
     return (
-        f"After {epochs} epochs the test error is {', '.join(known)}"
+        f"After {counted(epochs, 'epoch')} the test error is {', '.join(known)}"
         + (f"; the learned step size has come from {START[0]:g} to {reached}" if reached else "")
         + "."
     )

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from experiments.studies.figure4f import HEIGHTS
 from experiments.timing.measurement import Interval, Measurement
 from experiments.timing.workload import FUSED, PLAIN, tower
+from experiments.words import counted
 from paper_figures import points
 from paper_figures.claims import findings, ruling
 from paper_figures.figure4f_claims import KINDS, PAPER, PAPER_HIGH, claims, peak_over
@@ -68,7 +69,7 @@ def caption(results: Timings) -> str:
         rounds = sorted({each.rounds for each in theirs})
         machines.append(
             f"{device}{processor if device == 'cpu' else ''}, "
-            f"{' or '.join(map(str, rounds))} rounds"
+            f"{' or '.join([*map(str, rounds[:-1]), counted(rounds[-1], 'round')])}"
         )
     missing = [
         f"{name} on {device}"
@@ -89,7 +90,7 @@ def table(results: Timings) -> str:
         rule = measurement.timings[tower(1)].rule
         parts += [
             f"## {title}: {device}",
-            f"Height 1 is `{rule}`; blocks of {measurement.first.steps} steps.",
+            f"Height 1 is `{rule}`; blocks of {counted(measurement.first.steps, 'step')}.",
             "\n".join(f"| {' | '.join(row)} |" for row in rows),
         ]
     parts += [

@@ -15,6 +15,7 @@ from experiments.studies.horizon import (
     elsewhere,
     name,
 )
+from experiments.words import counted
 from paper_figures import points
 from paper_figures.claims import (
     Claim,
@@ -127,7 +128,7 @@ def _step_size(values: dict[int, float], of: int) -> str:
 
 
 def _steps(horizon: int) -> str:
-    return f"{horizon} step{'s' if horizon > 1 else ''}"
+    return counted(horizon, "step")
 
 
 def _short(results: Results) -> Claim:

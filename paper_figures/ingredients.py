@@ -64,7 +64,7 @@ def _worth(results: Results, part: str) -> Claim:
         f"{known[place].text(1, ' %')} ({place[0]}, from {place[1]:g})"
         for place in dict.fromkeys((most, least)) if place
     ]  # fmt: skip
-    gaps = f" ({len(known)} of {len(found)} places have runs)" if len(known) < len(found) else ""
+    gaps = f" (places with runs: {len(known)} of {len(found)})" if len(known) < len(found) else ""
     return Claim(
         f"Without {part} the default is worse somewhere, and nowhere better",
         f"{SOURCE}: by more than {SLACK:g} %",

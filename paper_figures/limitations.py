@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from experiments.studies.tower_sweeps import name
+from experiments.words import counted
 from paper_figures import points
 from paper_figures.results import Results
 from paper_figures.timings import Timings
@@ -49,7 +50,7 @@ def _too_high(results: Results) -> str:
         lost += points.diverged(results, cell)
         if ends:
             count = sum(error > study.fails for error in ends)
-            failed.append(f"{count} of {len(ends)} runs at height {height}")
+            failed.append(f"{count} of {counted(len(ends), 'run')} at height {height}")
     if not failed:
         return ""
     return (

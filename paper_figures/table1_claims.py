@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from experiments.run import Record
+from experiments.words import counted
 from paper_figures.claims import (
     MISSING,
     NOT,
@@ -198,7 +199,7 @@ def _row(results: Results, row: str) -> Claim:
         findings.insert(0, f"Away from the paper's: {', '.join(missed)}.")
     diverged = sum(r.status == "diverged" for r in results.records.get(rerun(row), {}).values())
     if diverged:
-        findings.append(f"{diverged} reruns diverged.")
+        findings.append(f"{counted(diverged, 'rerun')} diverged.")
     finding = " ".join(filter(None, findings))
     return Claim(f"`{row}`", lines(printed), lines(ours), first.count, verdict, finding)
 
@@ -348,5 +349,5 @@ def _adagrad(results: Results) -> Claim:
         final.text(4),
         final.count,
         lacking([final]) or verdict,
-        f"It rises in each third in {rising} of {final.n} runs." if final.n else "",
+        f"It rises in each third in {rising} of {counted(final.n, 'run')}." if final.n else "",
     )

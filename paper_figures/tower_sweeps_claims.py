@@ -6,6 +6,7 @@ from itertools import pairwise
 from statistics import mean
 
 from experiments.studies.tower_sweeps import TowerSweep, decades, name, spacing
+from experiments.words import counted
 from paper_figures import points
 from paper_figures.claims import (
     NOT,
@@ -117,7 +118,7 @@ def summarized(results: Results, paper: Lines) -> str:
     ]
     lost = sum(diverged(results, h, lr) for h in study.heights for lr in study.step_sizes)
     if lost:
-        parts.append(f"{lost} of {len(results.all())} runs diverged.")
+        parts.append(f"{lost} of {counted(len(results.all()), 'run')} diverged.")
     if wide != ["-"] * len(wide):
         parts.append(
             f"The starts that end within 10 % of the best of their height span {', '.join(wide)} "
@@ -212,7 +213,7 @@ def _line(results: Results, height: int, paper: Line) -> Claim:
             + "."
         )
     if ends and not missing:
-        finding.append(f"{ends} runs diverged.")
+        finding.append(f"{counted(ends, 'run')} diverged.")
     if lost := _lost(results, height, paper):
         verdict = NOT
         reasons = [f"{reason} at {n}" for reason in (DIVERGED, LOWER) if (n := lost.count(reason))]

@@ -15,6 +15,7 @@ from experiments.studies import (
 )
 from experiments.studies.choices import CHOICES
 from experiments.study import Study
+from experiments.words import counted
 from paper_figures import choices, points
 from paper_figures.results import TITLES, Results
 from paper_figures.timings import Timings
@@ -67,7 +68,7 @@ def _above(found: Sequence[Results | Timings], studies: Sequence[Study]) -> str:
         if not towers:
             return f"not yet run with {rule}"
         lost = sum(record.status == "diverged" for record in towers)
-        parts.append(f"of {len(towers)} towers with {rule} {lost} diverge")
+        parts.append(f"with {rule} {lost} of {counted(len(towers), 'tower')} diverged")
     return "; ".join(parts)
 
 

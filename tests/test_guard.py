@@ -234,7 +234,7 @@ def test_the_warning_names_the_level_and_the_hyperparameter():
     before, values = parameters_of(model), tower.hyperparameters()
     tower.step(cotangents=[torch.full_like(p, math.nan) for p in model.parameters()])
     assert same(before, parameters_of(model))
-    with pytest.warns(RuntimeWarning, match=r"level 0's lr \(1 times\), .*level 0's momentum"):
+    with pytest.warns(RuntimeWarning, match=r"level 0's lr \(once\), .*level 0's momentum"):
         assert tower.hyperparameters() == values
 
 
@@ -248,7 +248,7 @@ def test_a_level_further_up_is_named():
 
 def test_in_a_group_of_several():
     _, tower = run(gdtuo.parse("SGD(0.1) / SGD(0.01)"), events(CLEAN, NAN, CLEAN), halves)
-    with pytest.warns(RuntimeWarning, match=r"loss gradient in group 1 \(1 times\)\."):
+    with pytest.warns(RuntimeWarning, match=r"loss gradient in group 1 \(once\)\."):
         tower.hyperparameters()
 
 
@@ -266,12 +266,14 @@ def test_many_in_a_row_are_an_error():
     message = r"The last 4 steps were all skipped; .*the loss gradient.*Go back to a checkpoint"
     with pytest.raises(gdtuo.GdtuoError, match=message):
         run(rule, events(*[NAN] * 4), **options)
+    with pytest.raises(gdtuo.GdtuoError, match=r"The last step was skipped; .*gradient \(once\)\."):
+        run(rule, events(NAN), safeguards=Safeguards(guard=1))
     model = nn.Linear(1, 1)
     tower = gdtuo.Tower(model.parameters(), rule, **options)
     for i in range(7):
         model.weight.grad = torch.full((1, 1), NAN if i > 2 else 1.0)
         if i == 3:
-            with pytest.warns(RuntimeWarning, match="1 steps were skipped"):
+            with pytest.warns(RuntimeWarning, match="1 step was skipped"):
                 tower.step()
         else:
             tower.step()

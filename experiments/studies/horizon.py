@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from experiments.run import Run
 from experiments.study import Cell, Study, Tier
+from experiments.words import counted
 
 HORIZONS = (1, 10, 100, 1000)
 # Two to a decade, from too small to see anything in 1000 steps to too large for one.
@@ -31,7 +32,7 @@ TIERS = {
 
 def name(horizon: int, lr: float | None = None) -> str:
     """The name of a cell: a point on the line of a horizon; None is the tower's."""
-    return f"{horizon} steps, " + ("learned" if lr is None else f"lr {lr:g}")
+    return f"{counted(horizon, 'step')}, " + ("learned" if lr is None else f"lr {lr:g}")
 
 
 def elsewhere(start: float) -> str:

@@ -10,6 +10,7 @@ from experiments.timing.measurement import Measurement, latest, load
 from experiments.timing.record import Timing
 from experiments.timing.study import TimingStudy
 from experiments.timing.workload import FUSED, PLAIN, contenders
+from experiments.words import counted
 
 
 def session(
@@ -54,7 +55,7 @@ def table(measurement: Measurement) -> Iterator[str]:
     first = measurement.first
     yield (
         f"{measurement.workload} on {measurement.device}, threads {first.provenance['threads']}: "
-        f"{measurement.rounds} rounds of {first.steps} steps"
+        f"{counted(measurement.rounds, 'round')} of {counted(first.steps, 'step')}"
     )
     width = max(map(len, measurement.timings))
     for name, timing in measurement.timings.items():
@@ -85,6 +86,6 @@ def status(study: TimingStudy, tier: str, path: Path, only: str = "*") -> Iterat
             yield f"{workload.name}  to measure"
         for each in theirs:
             yield (
-                f"{workload.name}  {each.device}: {len(each.timings)} contenders, "
-                f"{each.rounds} rounds, {each.first.provenance['finished'][:10]}"
+                f"{workload.name}  {each.device}: {counted(len(each.timings), 'contender')}, "
+                f"{counted(each.rounds, 'round')}, {each.first.provenance['finished'][:10]}"
             )

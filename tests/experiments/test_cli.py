@@ -181,8 +181,9 @@ def test_verify_is_of_all_studies_that_have_records(in_this_process, tmp_path, c
     assert main(["verify", "--sample", "1", *results]) == 0
     out = capsys.readouterr().out
     # Both were trained as an ensemble of two.
-    assert "Training 1 runs again of table1" in out
-    assert "Training 1 runs again of figure4b" in out
+    assert "Training 1 run again of table1" in out
+    assert "Training 1 run again of figure4b" in out
+    assert out.count("It agrees.") == 2
     assert out.count("equal within the spread of the seeds") == 2
 
 
@@ -195,14 +196,16 @@ def test_with_one_member_each_is_trained_alone(in_this_process, tmp_path, capsys
 
 def test_list(capsys):
     assert main(["list"]) == 0
-    assert "of 320 runs done" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "of 320 runs done" in out
+    assert "of   1 workload measured" in out
 
 
 def test_the_time_limit_is_kept(tmp_path, capsys):
     command = ["run", "table1", "--tier", "smoke", "--only", "SGD", "--results", str(tmp_path)]
     assert main([*command, "--time-limit", "0s", "--jobs", "1"]) == 0
     out = capsys.readouterr().out
-    assert "The time is up: 3 runs are left. The same command goes on from here" in out
+    assert "The time is up, with 3 runs left. The same command goes on from here" in out
 
 
 @pytest.mark.parametrize("text", ["90", "m", "1d", "1.5.2s"])

@@ -10,7 +10,16 @@ from experiments.studies import EXHIBITS, find
 from paper_figures import __main__ as command
 from paper_figures import claims_page, readme, report, table1
 from paper_figures.__main__ import FIGURES
-from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED, estimate, paired
+from paper_figures.claims import (
+    MISSING,
+    NOT,
+    NOT_TESTABLE,
+    PARTLY,
+    REPRODUCED,
+    estimate,
+    paired,
+    tally,
+)
 from paper_figures.results import load, nothing
 from paper_figures.table1_claims import PAPER
 
@@ -162,6 +171,8 @@ def test_estimates():
     assert ours.text().endswith("(3 of 4 runs)")
     assert estimate([5.0], of=1).text() == "5.00"
     assert estimate([], of=3).text() == "0 of 3 runs"
+    assert estimate([], of=1).text() == "0 of 1 run"
+    assert tally([True, None, None], "towers") == "1 of 1 towers (1 of 3 has runs)"
     assert (
         paired({0: 5.0, 1: 7.0, 2: 0.0}, {0: 4.0, 1: 6.0}, of=3).text()
         == "1.00 [1.00, 1.00] (2 of 3 runs)"

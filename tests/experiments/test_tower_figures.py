@@ -91,7 +91,7 @@ def test_a_run_that_diverged_is_counted_and_drawn(made, save, tmp_path):
     assert widths(results, 0) == {0: 1, 1: 1}
     assert "1 diverged" in table(results, figure4a.PAPER, figure4a.FIGURE.RULES)
     assert "1 of these runs diverged" in judged(results)[-1].finding
-    assert "1 runs diverged" in judged(results)[0].finding
+    assert "1 run diverged" in judged(results)[0].finding
     figure4a.FIGURE.draw(results, tmp_path / "drawn")
     assert (tmp_path / "drawn" / "small.png").stat().st_size > 0
 

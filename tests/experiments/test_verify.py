@@ -115,7 +115,7 @@ def test_what_can_not_be_trained_here_is_left_out(
     runs = [cell.run for cell in other.select("smoke", seeds=1)][:1]
     sweep(runs, other.path("smoke", tmp_path), executor)
     assert verify([lacking, other], executor, results=tmp_path)
-    assert "1 runs again of figure3, tier smoke, on sonnets" in capsys.readouterr().out
+    assert "1 run again of figure3, tier smoke, on sonnets" in capsys.readouterr().out
 
 
 def test_without_a_compiler_a_tier_that_is_compiled_is_left_out(
@@ -150,7 +150,7 @@ def test_runs_of_data_that_are_lacking_are_left_out(
     assert verify([study], executor, results=tmp_path)
     out = capsys.readouterr().out
     assert "is left out where it is of sonnets, for want of sonnets: it is not there" in out
-    assert "Training 1 runs again of heldout, tier smoke, on digits." in out
+    assert "Training 1 run again of heldout, tier smoke, on digits." in out
 
 
 def test_a_record_that_was_tampered_with_is_caught(executor, tmp_path, capsys, monkeypatch):
