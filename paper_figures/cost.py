@@ -33,7 +33,8 @@ RULES = f"""\
   `not testable`.
 - The default's own step may be eager or compiled, as its user may choose: the goal is `reproduced`
   if the interval of either is at or below the limit, `partly` if one begins there. If neither is,
-  and only one was timed, it is `not yet run`."""
+  and only one was timed, it is `not testable`. (Here stood `not yet run`; both were timed then, so
+  that no verdict hung on it.)"""
 
 
 def claims(results: Timings) -> list[Claim]:
@@ -74,12 +75,15 @@ def _judged(results: Timings, device: str, workload: str) -> Claim:
     found = {kind: measurement.ratio(name, PLAIN) for kind, name in own.items()}
     ratios = found.values()
     verdict = graded(any(x.high <= limit for x in ratios), any(x.low <= limit for x in ratios))
-    if verdict == NOT and len(own) < len(KINDS):
-        verdict = MISSING
+    untimed = [kind for kind in KINDS if kind not in own]
+    finding = ""
     if measurement.rounds < FEWEST_ROUNDS:
+        verdict, finding = NOT_TESTABLE, f"There are fewer than {FEWEST_ROUNDS} rounds."
+    elif verdict == NOT and untimed:
         verdict = NOT_TESTABLE
+        finding = f"It misses the limit {', '.join(own)}; {', '.join(untimed)} it was not timed."
     ours = lines(f"{kind}: {ratio.text()}" for kind, ratio in found.items())
-    return Claim(text, source, ours, str(measurement.rounds), verdict)
+    return Claim(text, source, ours, str(measurement.rounds), verdict, finding)
 
 
 def draw(results: Timings, folder: Path) -> list[Path]:

@@ -56,7 +56,9 @@ def test_an_interval_about_the_goal_is_partly(save, monkeypatch):
 
 
 def test_few_rounds_and_none(save):
-    assert {c.verdict for c in cost.claims(save(0, 0, moods=(1,) * 19))} == {NOT_TESTABLE}
+    few = cost.claims(save(0, 0, moods=(1,) * 19))
+    assert {c.verdict for c in few} == {NOT_TESTABLE}
+    assert {c.finding for c in few} == {"There are fewer than 20 rounds."}
     assert {c.verdict for c in cost.claims(nothing(STUDY))} == {MISSING}
 
 
@@ -73,10 +75,13 @@ def test_a_kind_that_was_not_timed_is_no_failure(save):
     results = save(80, 5)
     for each in results.measurements.values():
         del each.timings[COMPILED_OWN]
-    assert {claim.verdict for claim in cost.claims(results)} == {MISSING}
+    assert {claim.verdict for claim in cost.claims(results)} == {NOT_TESTABLE}
+    told = {claim.finding for claim in cost.claims(results)}
+    assert told == {"It misses the limit eager; compiled it was not timed."}
     for each in results.measurements.values():
         del each.timings[OWN]
     assert {claim.ours for claim in cost.claims(results)} == {"not measured"}
+    assert {claim.verdict for claim in cost.claims(results)} == {MISSING}
 
 
 def test_the_papers_tier_can_be_judged():
