@@ -8,16 +8,19 @@ import dataclasses
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from experiments import ExperimentError
+from experiments.provenance import BITS
 from experiments.run import SCHEMA, Record, Run
 
 T = TypeVar("T")
-NEEDED = ("finished", "device")  # of a record's provenance: what readers choose by
+CHOSEN_BY = ("finished", "device")  # of a record's provenance, as texts
+# Of it too: what readers compare by, and say of where numbers come from.
+NEEDED = (*CHOSEN_BY, *BITS, "python", "gdtuo")
 
 
 def read(path: Path) -> dict[str, Record]:
@@ -26,7 +29,7 @@ def read(path: Path) -> dict[str, Record]:
     Of several with one key, a failed one gives way to any other, an older one to a newer.
     """
     records: dict[str, Record] = {}
-    for record in entries(path, SCHEMA, _record):
+    for record in entries(path, SCHEMA, _record, (*NEEDED, "data")):
         known = records.get(record.key)
         if known is None or _rank(known) < _rank(record):
             records[record.key] = record
@@ -41,13 +44,19 @@ def _rank(record: Record) -> tuple[bool, str]:
     return record.status != "failed", record.provenance["finished"]
 
 
-def entries(path: Path, schema: int, make: Callable[[dict[str, Any]], T]) -> Iterator[T]:
+def entries(
+    path: Path,
+    schema: int,
+    make: Callable[[dict[str, Any]], T],
+    needed: Sequence[str] = NEEDED,
+) -> Iterator[T]:
     """Every whole line of `path`, made a record by `make`; nothing if there is no such file.
 
     Args:
         path: the file.
         schema: the one that its records must have.
         make: makes a record of a line's fields.
+        needed: what their provenance must have.
     """
     try:
         complete = path.read_bytes().split(b"\n")[:-1]
@@ -64,9 +73,8 @@ def entries(path: Path, schema: int, make: Callable[[dict[str, Any]], T]) -> Ite
             fields = json.loads(line)
             found = fields["schema"]
             made = make(fields) if found == schema else None
-            for name in NEEDED if found == schema else ():
-                if not isinstance(fields["provenance"][name], str):
-                    raise TypeError(f"{name!r} of its provenance is no text")
+            if made is not None:
+                _check(fields["provenance"], needed)
         except (ValueError, TypeError, KeyError, AttributeError, ExperimentError) as error:
             raise ExperimentError(
                 f"{place} is not a record ({type(error).__name__}: {error}). Restore the file, or "
@@ -79,6 +87,16 @@ def entries(path: Path, schema: int, make: Callable[[dict[str, Any]], T]) -> Ite
                 f"wrote it"
             )
         yield made
+
+
+def _check(provenance: dict[str, Any], needed: Sequence[str]) -> None:
+    """Refuse a record whose provenance lacks what its readers ask for."""
+    known = ["clean"] if provenance.get("commit") else []  # whether it is all of the commit
+    if lacking := [name for name in dict.fromkeys([*needed, *known]) if name not in provenance]:
+        raise ValueError(f"its provenance lacks {', '.join(lacking)}")
+    for name in CHOSEN_BY:
+        if not isinstance(provenance[name], str):
+            raise TypeError(f"{name!r} of its provenance is no text")
 
 
 @contextmanager

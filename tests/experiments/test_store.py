@@ -10,9 +10,11 @@ import textwrap
 import pytest
 
 from experiments import ExperimentError
+from experiments.provenance import BITS
 from experiments.run import SCHEMA
 from experiments.store import Writer, read
 from experiments.timing.measurement import load
+from paper_figures.claims_page import MACHINE
 
 
 @pytest.fixture
@@ -73,8 +75,10 @@ def test_another_schema_is_named(path, records):
         ({"run": {"tower": "SGD("}}, "GdtuoError"),
         ({"run": {"tower": 5}}, "AttributeError"),
         ({"provenance": {"finished": None}}, "'finished' of its provenance is no text"),
-        ({"provenance": {"finished": ...}}, "KeyError: 'finished'"),
-        ({"provenance": {"device": ...}}, "KeyError: 'device'"),
+        ({"provenance": {"finished": ...}}, "its provenance lacks finished"),
+        ({"provenance": {"device": ..., "torch": ...}}, "its provenance lacks device, torch"),
+        ({"provenance": {"data": ...}}, "its provenance lacks data"),
+        ({"provenance": {"clean": ...}}, "its provenance lacks clean"),
     ],
 )
 def test_a_line_that_is_json_but_no_record_is_named(path, records, changes, reason):
@@ -90,11 +94,25 @@ def test_a_line_that_is_json_but_no_record_is_named(path, records, changes, reas
     assert reason in str(error.value)
 
 
+def test_all_that_pages_and_comparisons_ask_for_is_needed(path, records):
+    write(path, records[:1])
+    (line,) = path.read_text().splitlines()
+    fields = json.loads(line)
+    fields["provenance"] = {}
+    path.write_text(json.dumps(fields) + "\n")
+    with pytest.raises(ExperimentError, match="its provenance lacks ") as error:
+        read(path)
+    for name in (*BITS, *MACHINE, "data"):
+        assert name in str(error.value)
+
+
 def test_a_measurement_without_a_date_is_named(path, make_measurement):
     timing = make_measurement("mlp").first
     del timing.provenance["finished"]
     write(path, [timing])
-    with pytest.raises(ExperimentError, match=r"line 1 is not a record \(KeyError: 'finished'\)"):
+    with pytest.raises(
+        ExperimentError, match=r"line 1 is not a record \(ValueError: its .* lacks finished"
+    ):
         load(path)
 
 
