@@ -65,7 +65,10 @@ def verify(
     Raises:
         ExperimentError: there is nothing to compare with.
     """
-    begun = [_begin(study, executor, tier, sample, seed, results, longest) for study in studies]
+    asked: _Asked = {}
+    begun = [
+        _begin(study, executor, tier, sample, seed, results, longest, asked) for study in studies
+    ]
     under_way = [each for each in begun if each is not None]
     if not under_way:
         raise ExperimentError("nothing was compared: every tier with records was left out")
@@ -73,6 +76,8 @@ def verify(
 
 
 _Check = tuple[Cell, Run, Future[Record]]
+# By data set, why it is not to be had, or None: asked once, as a network may be slow to refuse.
+_Asked = dict[str, ExperimentError | None]
 
 
 def _begin(
@@ -83,10 +88,11 @@ def _begin(
     seed: int,
     results: Path,
     longest: float,
+    asked: _Asked,
 ) -> tuple[str, list[_Check], list[Cell], dict[str, Record]] | None:
     """What is trained, as said in a line; with what; and what it is compared with. None: nothing
     of this study can be trained here."""
-    found = _fullest(study, [tier] if tier else list(study.tiers), results)
+    found = _fullest(study, [tier] if tier else list(study.tiers), results, asked)
     if found is None:
         return None
     tier, lacking = found
@@ -182,7 +188,17 @@ def _first(curves: Any, epochs: int) -> Any:
     return curves[:epochs]
 
 
-def _fullest(study: Study, tiers: list[str], results: Path) -> tuple[str, set[str]] | None:
+def _refusal(dataset: str) -> ExperimentError | None:
+    try:
+        data.load(dataset)
+    except ExperimentError as error:
+        return error
+    return None
+
+
+def _fullest(
+    study: Study, tiers: list[str], results: Path, asked: _Asked
+) -> tuple[str, set[str]] | None:
     """The fullest of `tiers` that has records and what it takes to train them; and which data sets
     beside the tier's own are lacking, whose runs are left out."""
     for name in tiers:
@@ -208,14 +224,16 @@ def _fullest(study: Study, tiers: list[str], results: Path) -> tuple[str, set[st
             continue
         own, absent = study.tier(name).data, set[str]()
         for dataset in dict.fromkeys(run.data for run in runs):
-            try:
-                data.load(dataset)
-            except ExperimentError as error:
-                if dataset == own and "GDTUO_DATA" in os.environ:
-                    raise
-                absent.add(dataset)
-                part = lacking if dataset == own else f"{lacking} where it is of {dataset}"
-                print(f"{part}, for want of {dataset}: {error}")
+            if new := dataset not in asked:
+                asked[dataset] = _refusal(dataset)
+            if (error := asked[dataset]) is None:
+                continue
+            if dataset == own and "GDTUO_DATA" in os.environ:
+                raise error
+            absent.add(dataset)
+            part = lacking if dataset == own else f"{lacking} where it is of {dataset}"
+            reason = f": {error}" if new else " too"
+            print(f"{part}, for want of {dataset}{reason}")
         if own not in absent:
             return name, absent
     return None

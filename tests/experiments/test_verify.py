@@ -153,6 +153,31 @@ def test_runs_of_data_that_are_lacking_are_left_out(
     assert "Training 1 run again of heldout, tier smoke, on digits." in out
 
 
+def test_a_data_set_that_is_not_to_be_had_is_asked_for_once(
+    executor, make_record, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.delenv("GDTUO_DATA", raising=False)
+    for study in (STUDY, find("figure4b")):
+        record_one(study, "paper", make_record, tmp_path)
+        [run] = [cell.run for cell in study.select("smoke")][:1]
+        sweep([run], study.path("smoke", tmp_path), executor)
+    load, asked = data.load, []
+
+    def offline(name, *args):
+        asked.append(name)
+        if name == "mnist":
+            raise ExperimentError("no mirror gave it")
+        return load(name, *args)
+
+    monkeypatch.setattr(data, "load", offline)
+    assert verify([STUDY, find("figure4b")], executor, results=tmp_path)
+    assert asked.count("mnist") == 1
+    out = capsys.readouterr().out
+    assert "table1, tier paper, is left out, for want of mnist: no mirror gave it" in out
+    assert "figure4b, tier paper, is left out, for want of mnist too" in out
+    assert out.count("no mirror") == 1
+
+
 def test_a_record_that_was_tampered_with_is_caught(executor, tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("GDTUO_DATA", raising=False)
     path = STUDY.path("smoke", tmp_path)
