@@ -8,6 +8,7 @@ from experiments import ExperimentError, store
 from experiments.run import Record
 from experiments.study import Exhibit, Study
 from experiments.timing.study import TimingStudy
+from experiments.words import counted
 from paper_figures import timings
 from paper_figures.timings import Timings
 
@@ -65,12 +66,17 @@ def caption(results: Results) -> str:
 
 
 def extent(results: Results) -> str:
-    """How many seeds, and how many of the runs where some are missing."""
-    done, planned = sum(map(len, results.records.values())), sum(results.planned.values())
-    counts = (min(results.planned.values()), max(results.planned.values()))
-    seeds = " to ".join(str(count) for count in dict.fromkeys(counts))
-    gaps = f", {done} of {planned} runs" if done < planned else ""
-    return f"{seeds} seed{'' if seeds == '1' else 's'}{gaps}"
+    """How many seeds, of how many where cells that have runs lack some, and how many of the runs
+    where any are missing."""
+    begun = [name for name, found in results.records.items() if found] or list(results.records)
+    have = [len(results.records[name]) for name in begun]
+    of = [results.planned[name] for name in begun]
+    seeds = " to ".join(str(count) for count in dict.fromkeys((min(have), max(have))))
+    if have != of:
+        seeds += f" of {'' if min(of) == max(of) else 'up to '}{max(of)}"
+    done, planned = sum(have), sum(results.planned.values())
+    gaps = f", {done} of {counted(planned, 'run')}" if done < planned else ""
+    return f"{seeds} seed{'' if max(of) == 1 else 's'}{gaps}"
 
 
 def nothing(study: Exhibit) -> Results | Timings:

@@ -55,7 +55,7 @@ def test_from_an_interrupted_run_to_figures(tmp_path, capsys):
     assert "in all 27: 9 cached, 18 to run" in capsys.readouterr().out
 
     with start("experiments", "plot", *results) as process:
-        assert "3 seeds, 9 of 96 runs" in process.stdout.read()
+        assert "1 of 3 seeds, 9 of 96 runs" in process.stdout.read()
     assert process.returncode == 0
     assert "9 of 96 runs" in (tmp_path / "CLAIMS.md").read_text()
     assert (tmp_path / "table1" / "smoke.svg").stat().st_size > 0

@@ -20,7 +20,7 @@ from paper_figures.claims import (
     paired,
     tally,
 )
-from paper_figures.results import load, nothing
+from paper_figures.results import Results, extent, load, nothing
 from paper_figures.table1_claims import PAPER
 
 STUDY = find("table1")
@@ -118,6 +118,27 @@ def test_missing_runs_are_counted(made, save):
     assert "2 of 96 runs" in table1.table(results)
     assert "(2 of 3 runs)" in table1.table(results)
     assert verdicts(results)["`SGD / SGD`"] == MISSING
+
+
+@pytest.mark.parametrize(
+    ("have", "of", "text"),
+    [
+        ((3, 3), (3, 3), "3 seeds"),
+        ((1, 1), (1, 1), "1 seed"),
+        ((1, 3), (1, 3), "1 to 3 seeds"),
+        ((1, 0), (1, 1), "1 seed, 1 of 2 runs"),
+        ((3, 0), (3, 3), "3 seeds, 3 of 6 runs"),
+        ((1, 1), (3, 3), "1 of 3 seeds, 2 of 6 runs"),
+        ((1, 3), (3, 3), "1 to 3 of 3 seeds, 4 of 6 runs"),
+        ((1, 1), (1, 3), "1 of up to 3 seeds, 2 of 4 runs"),
+        ((0, 1), (1, 3), "1 of 3 seeds, 1 of 4 runs"),
+        ((0, 0), (1, 3), "0 of up to 3 seeds, 0 of 4 runs"),
+    ],
+)
+def test_the_seeds_that_are_on_record_are_said(have, of, text):
+    records = {str(i): dict.fromkeys(range(n)) for i, n in enumerate(have)}
+    planned = {str(i): n for i, n in enumerate(of)}
+    assert extent(Results(STUDY, "small", records, planned)) == text
 
 
 def test_other_data_test_nothing(made, save):
