@@ -37,10 +37,9 @@ from paper_figures import (
 )
 from paper_figures.results import Results, load, look, nothing
 
-# In the order of the report: the paper's, those of its version of 2019, and those beside it.
+# In the order of `CLAIMS.md`: the paper's, those of its version of 2019, and those beside it.
 FIGURES = {
     "table1": table1,
-    "kappa": kappa,
     "figure2a": figure2a,
     "figure2b": figure2b,
     "figure3": figure3,
@@ -52,6 +51,7 @@ FIGURES = {
     "figure4f": figure4f,
     "sensitivity2019": sensitivity2019,
     "heights2019": heights2019,
+    "kappa": kappa,
     "horizon": horizon,
     "choices": choices,
     "figure4c_adam": figure4c_adam.FIGURE,

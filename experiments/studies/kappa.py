@@ -63,4 +63,9 @@ def cells(tier: Tier) -> Iterator[Cell]:
                 yield Cell(name(row, kappa), Run("mlp", tier.data, tower, seed, EPOCHS[row]))
 
 
-STUDY = Study("kappa", "Table 1 by kappa: test error on MNIST", TIERS, cells)
+STUDY = Study(
+    "kappa",
+    "Beside the paper: Table 1 by kappa, the step size of the top optimizer",
+    TIERS,
+    cells,
+)

@@ -255,6 +255,13 @@ def test_every_study_has_its_part_of_the_report():
     assert sorted(FIGURES) == sorted(name for names in report.PARTS.values() for name in names)
 
 
+def test_what_is_not_the_papers_says_so_and_comes_last():
+    ours = [name for name in FIGURES if name in (*report.BESIDE, *report.GOALS)]
+    assert list(FIGURES)[-len(ours) :] == ours
+    for name in FIGURES:
+        assert EXHIBITS[name].title.startswith("Beside the paper: ") == (name in ours)
+
+
 def test_what_is_not_the_papers_is_counted_by_itself(tmp_path):
     judged = claims_page.judge([(FIGURES[name], nothing(EXHIBITS[name])) for name in FIGURES])
     count = {results.study.name: len(claims) for _, results, claims in judged}
