@@ -52,7 +52,7 @@ RULES = f"""\
 - Numbers from other data than the study's are `not testable`."""
 MEASURED = (
     "Training loss of the last epoch, at the weights that gradients are taken at. What is tested "
-    f"of {', '.join(name for name, rival in RIVALS.items() if rival.averages)} is an average."
+    f"of {' and '.join(name for name, rival in RIVALS.items() if rival.averages)} is an average."
 )
 
 Losses = dict[int, float]

@@ -132,9 +132,9 @@ def summary(results: Results) -> str:
         return "The default and tuned Adam have no runs in common yet."
     others = ", ".join(f"{line} {x.text(1, ' %')}" for line, x in over.items() if x.n)
     return (
-        f"Above the loss of tuned Adam, which took {len(GRIDS[PLAIN])} times as many steps, by, in "
-        f"the mean over the tasks: the default {own.text(1, ' %')}"
-        + (f"; {others}." if others else ".")
+        "How far the loss ends above that of tuned Adam, which took "
+        f"{len(GRIDS[PLAIN])} times as many steps, in the mean over the tasks: "
+        f"the default {own.text(1, ' %')}" + (f"; {others}." if others else ".")
     )
 
 

@@ -128,9 +128,8 @@ def summary(results: Results) -> str:
     gains = [better(results, row, name) for name in FAMILIES for row in towers(name)]
     verdicts = [claim.verdict for claim in judge_rows(results)]
     printed = [None if verdict in UNKNOWN else verdict == REPRODUCED for verdict in verdicts]
-    within = {
-        row: inside for row in PAPER if PAPER[row].rerun and (inside := _within(results, row))
-    }
+    rerunning = [row for row in PAPER if PAPER[row].rerun]
+    within = {row: inside for row in rerunning if (inside := _within(results, row))}
     parts = []
     if farthest:
         some = f" known of {len(PAPER)}" if len(known) < len(PAPER) else ""
@@ -144,11 +143,11 @@ def summary(results: Results) -> str:
         f"As printed, with learned values and reruns, come out {tally(printed, 'rows')}.",
     ]
     if within:
-        names = " and ".join(f"`{row}` ({inside})" for row, inside in within.items())
+        names = ", ".join(f"`{row}` ({inside})" for row, inside in within.items())
         parts.append(
-            "The learned step size never settles, and its last value, which the paper prints and "
-            "reruns from, lies within the range that our seeds visit in the last epoch, under "
-            f"{names}."
+            f"Under {len(within)} of {len(rerunning)} towers the learned step size never settles, "
+            "and the last one of the paper's, which it prints and reruns from, lies within the "
+            f"range that our seeds visit in the last epoch: {names}."
         )
     beside = {"Adam's betas": _beta1(results), "RMSProp's gamma": _gamma(results)}
     useless = [name for name, claim in beside.items() if claim.verdict == NOT]

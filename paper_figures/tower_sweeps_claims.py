@@ -308,7 +308,7 @@ def _large(results: Results, paper: Lines) -> Claim:
     known = {height: o for height, o in before.items() if o.n}
     failing = [o.mean > results.study.fails if o.n else None for o in before.values()]
     lost = sum(diverged(results, height, largest) for height in results.study.heights)
-    finding = [f"{lost} of these runs diverged."] if any(o.n for o in ours) else []
+    finding = [f"{lost or 'None'} of these runs diverged."] if any(o.n for o in ours) else []
     if known:
         finding.append(
             f"At {below:g} the errors at height {', '.join(map(str, known))} are "
