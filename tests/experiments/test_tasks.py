@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.utils import parameters_to_vector
 
-from experiments import ExperimentError, data, tasks, verify
+from experiments import ExperimentError, comparison, data, tasks
 from experiments.batches import batches
 from experiments.execution import execute, execute_all
 from experiments.run import Run
@@ -93,7 +93,7 @@ def test_a_run_learns(name):
     metric = record.curves[tasks.find(name).metric]
     assert len(metric) == 2
     assert metric[1] < metric[0]
-    assert tasks.find(name).metric in verify.NARROWEST
+    assert tasks.find(name).metric in comparison.NARROWEST
 
 
 @pytest.mark.parametrize("name", sorted(SMALL.keys() - {"char_rnn", "gpt"}))

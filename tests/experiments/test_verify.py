@@ -5,10 +5,11 @@ import sys
 import pytest
 
 from experiments import ExperimentError, data, store
+from experiments.comparison import cut, difference, tolerated
 from experiments.provenance import environment
 from experiments.studies import find
 from experiments.sweep import sweep
-from experiments.verify import SECONDS, _choose, beginning, cut, difference, tolerated, verify
+from experiments.verify import SECONDS, _choose, beginning, verify
 
 STUDY = find("table1")
 
