@@ -21,7 +21,7 @@ from paper_figures.claims import (
 from paper_figures.results import Results
 from paper_figures.results import caption as caption
 from paper_figures.style import PALETTE, figure, legend
-from paper_figures.table1_claims import PAPER
+from paper_figures.table1_rows import PAPER
 
 RULES = """\
 - A choice is the paper's (`reproduced`) if with it every row's mean error is nearer the paper's

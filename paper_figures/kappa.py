@@ -29,7 +29,7 @@ from paper_figures.claims import (
 from paper_figures.results import Results
 from paper_figures.results import caption as caption
 from paper_figures.style import PALETTE, figure, numbered
-from paper_figures.table1_claims import PAPER
+from paper_figures.table1_rows import PAPER
 
 RULES = """\
 - The values beside ours are JessHua159's, 3 runs each of the published code. A point agrees if our

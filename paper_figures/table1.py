@@ -13,19 +13,11 @@ from paper_figures.claims import (
 from paper_figures.results import Results
 from paper_figures.results import caption as caption
 from paper_figures.style import PALETTE, figure, numbered
-from paper_figures.table1_claims import (
-    FAMILIES,
-    PAPER,
-    error,
-    family,
-    judge_rows,
-    learned,
-    mean,
-    rerun,
-)
 from paper_figures.table1_claims import RULES as RULES
 from paper_figures.table1_claims import claims as claims
+from paper_figures.table1_claims import error, judge_rows, learned, mean
 from paper_figures.table1_claims import summary as summary
+from paper_figures.table1_rows import FAMILIES, PAPER, family, rerun
 
 OSCILLATING = ("SGD / Adam(0.1)", "SGD / RMSProp(0.1)")
 TICKS = (2, 3, 4, 5, 7, 10, 20, 30, 50, 100)

@@ -11,7 +11,7 @@ from experiments.studies.choices import CHOICES
 from paper_figures import choices
 from paper_figures.claims import MISSING, NOT, PARTLY, REPRODUCED
 from paper_figures.results import load, nothing
-from paper_figures.table1_claims import PAPER
+from paper_figures.table1_rows import PAPER
 
 STUDY = find("choices")
 

@@ -21,7 +21,7 @@ from paper_figures.claims import (
     tally,
 )
 from paper_figures.results import Results, extent, load, nothing
-from paper_figures.table1_claims import PAPER
+from paper_figures.table1_rows import PAPER
 
 STUDY = find("table1")
 
