@@ -2,7 +2,7 @@
 
 from experiments.studies.figure4b import STUDY
 from paper_figures.tower_sweeps import TowerFigure
-from paper_figures.tower_sweeps_claims import by_step_size
+from paper_figures.tower_sweeps_lines import by_step_size
 
 # Test error in percent, read off the paper's Fig. 4b by pixel, to about 0.2 points; where lines
 # lie on one another, to about half a point. None: hidden beneath another line.

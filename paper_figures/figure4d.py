@@ -4,7 +4,7 @@ from functools import partial
 
 from experiments.studies.figure4d import STUDY
 from paper_figures.tower_sweeps import TowerFigure
-from paper_figures.tower_sweeps_claims import by_step_size
+from paper_figures.tower_sweeps_lines import by_step_size
 
 _line = partial(by_step_size, step_sizes=STUDY.step_sizes)
 # Test perplexity, read off the paper's Fig. 4d by pixel.

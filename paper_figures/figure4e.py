@@ -8,7 +8,7 @@ from paper_figures import points
 from paper_figures.claims import Claim, paired, share_of
 from paper_figures.results import Results
 from paper_figures.tower_sweeps import TowerFigure
-from paper_figures.tower_sweeps_claims import by_step_size
+from paper_figures.tower_sweeps_lines import by_step_size
 
 _line = partial(by_step_size, step_sizes=STUDY.step_sizes)
 # Test error in percent; 91.5 is in the text, the rest is read off the paper's Fig. 4e by pixel.

@@ -14,17 +14,14 @@ from paper_figures.claims import Claim, estimate, findings, ruling, standing
 from paper_figures.points import table as rows
 from paper_figures.results import Results, caption
 from paper_figures.style import PALETTE, figure, heading, numbered
-from paper_figures.tower_sweeps_claims import (
-    AMONG_TEN,
+from paper_figures.tower_sweeps_claims import AMONG_TEN, judge, rules, summarized
+from paper_figures.tower_sweeps_lines import (
     Line,
     Lines,
     diverged,
-    judge,
     mean_width,
     paper_width,
     point,
-    rules,
-    summarized,
     width,
     widths,
 )

@@ -1,19 +1,17 @@
 """What Figs. 4a to 4e say of towers by first step size, and how far our runs bear it out."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from statistics import mean
 
-from experiments.studies.tower_sweeps import TowerSweep, decades, name, spacing
+from experiments.studies.tower_sweeps import TowerSweep, name
 from experiments.words import counted
-from paper_figures import points
 from paper_figures.claims import (
     NOT,
     PARTLY,
     REPRODUCED,
     Claim,
-    Estimate,
     estimate,
     fewest_runs,
     lacking,
@@ -24,6 +22,16 @@ from paper_figures.claims import (
     tally,
 )
 from paper_figures.results import Results
+from paper_figures.tower_sweeps_lines import (
+    Line,
+    Lines,
+    diverged,
+    mean_width,
+    paper_width,
+    point,
+    whole_lines,
+    widths,
+)
 
 
 def rules(study: TowerSweep, guess: str) -> str:
@@ -66,20 +74,10 @@ SHORTENED = """
   what is said of lower means later than that.)"""
 UNITS = {" %": " point", "": ""}
 AMONG_TEN = "an error of 90 %, that of a guess among ten classes"
-WITHIN = 1.1
 # Why a point is lost.
 DIVERGED = "at least half of the runs diverged"
 LOWER = "our mean is lower than the paper's already"
 FAR_TOO_LARGE = 10.0  # beyond which the paper's towers fail too
-
-Line = dict[float, float]  # test errors in percent by first step size
-Lines = Mapping[int, Line]  # by height
-
-
-def by_step_size(*errors: float | None, step_sizes: Sequence[float] = decades(-8, 2)) -> Line:
-    """A line of the paper's figure; None where it can't be read."""
-    pairs = zip(step_sizes, errors, strict=True)
-    return {lr: error for lr, error in pairs if error is not None}
 
 
 def judge(results: Results, paper: Lines) -> list[Claim]:
@@ -127,59 +125,8 @@ def summarized(results: Results, paper: Lines) -> str:
     return " ".join(parts)
 
 
-def mean_width(results: Results, height: int) -> str:
-    """The `width` of the line through the means, if it is whole."""
-    found = {lr: point(results, height, lr) for lr in results.study.step_sizes}
-    whole = all(each.n for each in found.values())
-    line = {lr: each.mean for lr, each in found.items()}
-    return str(width(line, results.study.guess)) if whole else "-"
-
-
 def _agrees(ours: float, paper: float) -> bool:
     return abs(ours - paper) <= max(1, paper / 4)
-
-
-def errors(results: Results, height: int, lr: float) -> dict[int, float]:
-    """The errors at one point of the figure, by seed, those of diverged runs included."""
-    return points.errors(results, name(height, lr))
-
-
-def point(results: Results, height: int, lr: float) -> Estimate:
-    return points.point(results, name(height, lr))
-
-
-def diverged(results: Results, height: int, lr: float) -> int:
-    """How many of the runs at one point diverged."""
-    return points.diverged(results, name(height, lr))
-
-
-def width(line: Line, guess: float) -> int:
-    """The decades of first step sizes whose error is within 10 % of the line's least, and better
-    than that of a guess."""
-    first, second, *_ = line
-    most = WITHIN * min(line.values())
-    return spacing(first, second) * sum(e <= most and e < guess for e in line.values())
-
-
-def widths(results: Results, height: int) -> dict[int, float]:
-    """`width` by seed, of those that have the whole line."""
-    lines = _whole_lines(results, height)
-    return {seed: width(line, results.study.guess) for seed, line in lines.items()}
-
-
-def paper_width(results: Results, line: Line) -> str:
-    """The paper's, where its line can be read whole."""
-    study = results.study
-    return str(width(line, study.guess)) if len(line) == len(study.step_sizes) else "-"
-
-
-def _whole_lines(
-    results: Results, height: int, step_sizes: Sequence[float] | None = None
-) -> dict[int, Line]:
-    """The errors by seed and step size, of the seeds that have all of `step_sizes`."""
-    by_lr = {lr: errors(results, height, lr) for lr in step_sizes or results.study.step_sizes}
-    seeds = set.intersection(*(set(by_seed) for by_seed in by_lr.values()))
-    return {s: {lr: by_seed[s] for lr, by_seed in by_lr.items()} for s in sorted(seeds)}
 
 
 def _lost(results: Results, height: int, paper: Line) -> list[str]:
@@ -231,7 +178,7 @@ def _line(results: Results, height: int, paper: Line) -> Claim:
 def _small(results: Results, paper: Lines) -> Claim:
     small, unit, levels = _small_tried(results), results.study.unit, results.study.helping
     means = {
-        h: {s: mean(line.values()) for s, line in _whole_lines(results, h, small).items()}
+        h: {s: mean(line.values()) for s, line in whole_lines(results, h, small).items()}
         for h in (0, *levels)
     }
     of = min(results.planned[name(h, lr)] for h in means for lr in small)

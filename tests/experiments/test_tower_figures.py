@@ -12,7 +12,7 @@ from paper_figures import figure4a, figure4b, limitations
 from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED
 from paper_figures.results import load
 from paper_figures.tower_sweeps import table
-from paper_figures.tower_sweeps_claims import by_step_size, diverged, point, width, widths
+from paper_figures.tower_sweeps_lines import by_step_size, diverged, point, width, widths
 
 FIGURES = {"figure4a": figure4a.FIGURE, "figure4b": figure4b.FIGURE}
 
