@@ -50,10 +50,7 @@ RULES = f"""\
   Parts that have no records are left out and counted, and then it is `partly` at most; so it is
   where of several seeds only one has run. (The latter was added when all held-out tasks had one.)
 - Numbers from other data than the study's are `not testable`."""
-MEASURED = (
-    "Training loss of the last epoch, at the weights that gradients are taken at. What is tested "
-    f"of {' and '.join(name for name, rival in RIVALS.items() if rival.averages)} is an average."
-)
+MEASURED = "Training loss of the last epoch, at the weights that gradients are taken at."
 
 Losses = dict[int, float]
 # Of a task and a contender, the name of a cell.
@@ -275,6 +272,12 @@ def dots(axes: Axes, rows: Iterable[Estimate], *, shift: float = 0, **look: obje
     axes.set_xticks(ticks, [str(tick) for tick in ticks], size="x-small")
 
 
+def measured(results: Results) -> str:
+    """Of what the losses are, and which of those who are compared are tested by an average."""
+    others = [n for n, r in RIVALS.items() if r.averages and any(n in c for c in results.planned)]
+    return MEASURED + (f" What is tested of {' and '.join(others)} is an average." * bool(others))
+
+
 def page(
     results: Results, rules: str, tables: Sequence[str], claims: Sequence[Claim], *figures: str
 ) -> str:
@@ -282,7 +285,7 @@ def page(
     parts = [
         f"# {results.study.title}",
         caption(results),
-        MEASURED,
+        measured(results),
         *tables,
         findings(claims),
         *(f"![{results.study.title}]({figure}.svg)" for figure in figures),

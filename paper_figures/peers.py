@@ -156,7 +156,8 @@ def draw(results: Results, folder: Path) -> list[Path]:
     path = folder / results.tier
     trainings = goals.trainings(results)
     with figure(path, (3 * (len(trainings) + 1) + 1.5, 5)) as canvas:
-        canvas.suptitle(f"{results.study.title}\n{caption(results)}\n{goals.MEASURED}", size=8)
+        head = (results.study.title, caption(results), goals.measured(results))
+        canvas.suptitle("\n".join(head), size=8)
         panels = canvas.subplots(1, len(trainings) + 1, sharey=True)
         for axes, training in zip(panels, trainings, strict=False):
             goals.ruled(axes, LINES, training.title, "% above tuned Adam")
