@@ -220,7 +220,7 @@ def test_the_warning_is_of_the_line_that_asked(ask, scheduled):
         w.grad = torch.full_like(w, factor)
         tower.step()
     w.grad = torch.ones(1)
-    with pytest.warns(RuntimeWarning, match="1 steps were skipped") as caught:
+    with pytest.warns(RuntimeWarning, match="1 step was skipped") as caught:
         ask(tower)
     assert [(x.filename, x.lineno) for x in caught] == [(__file__, ask.__code__.co_firstlineno)]
 
