@@ -79,8 +79,8 @@ def load(path: Path, wanted: Collection[str], say: Callable[[str], object]) -> l
         except (ValueError, TypeError, KeyError, gdtuo.GdtuoError, ExperimentError) as error:
             say(f"{file} is removed, and its runs start afresh: {error or type(error).__name__}")
             file.unlink()
-            continue
-        found += [unfinished] if unfinished else []
+        else:
+            found += [unfinished] if unfinished else []
     return found
 
 

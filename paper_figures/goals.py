@@ -50,7 +50,6 @@ RULES = f"""\
   Parts that have no records are left out and counted, and then it is `partly` at most; so it is
   where of several seeds only one has run. (The latter was added when all held-out tasks had one.)
 - Numbers from other data than the study's are `not testable`."""
-MEASURED = "Training loss of the last epoch, at the weights that gradients are taken at."
 
 Losses = dict[int, float]
 # Of a task and a contender, the name of a cell.
@@ -272,23 +271,26 @@ def dots(axes: Axes, rows: Iterable[Estimate], *, shift: float = 0, **look: obje
     axes.set_xticks(ticks, [str(tick) for tick in ticks], size="x-small")
 
 
-def measured(results: Results) -> str:
-    """Of what the losses are, and which of those who are compared are tested by an average."""
-    others = [n for n, r in RIVALS.items() if r.averages and any(n in c for c in results.planned)]
-    return MEASURED + (f" What is tested of {' and '.join(others)} is an average." * bool(others))
+def head(results: Results) -> list[str]:
+    """What is shown; of which data; of what the losses are, and who is tested by an average."""
+    averaged = [n for n, r in RIVALS.items() if r.averages and any(n in c for c in results.planned)]
+    measured = "Training loss of the last epoch, at the weights that gradients are taken at."
+    if averaged:
+        measured += f" What is tested of {' and '.join(averaged)} is an average."
+    return [results.study.title, caption(results), measured]
 
 
 def page(
     results: Results, rules: str, tables: Sequence[str], claims: Sequence[Claim], *figures: str
 ) -> str:
     """The page of a tier, in Markdown."""
+    title, *about = head(results)
     parts = [
-        f"# {results.study.title}",
-        caption(results),
-        measured(results),
+        f"# {title}",
+        *about,
         *tables,
         findings(claims),
-        *(f"![{results.study.title}]({figure}.svg)" for figure in figures),
+        *(f"![{title}]({figure}.svg)" for figure in figures),
         ruling(rules),
     ]
     return points.page(parts)

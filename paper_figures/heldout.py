@@ -127,8 +127,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
     path = folder / results.tier
     parts = {ASIDE: goals.trainings(results), SEEN: goals.seen(results)}
     with figure(path, (15, 9)) as canvas:
-        head = (results.study.title, caption(results), goals.measured(results))
-        canvas.suptitle("\n".join(head), size=8)
+        canvas.suptitle("\n".join(goals.head(results)), size=8)
         rows = canvas.subfigures(len(parts), 1, hspace=0.05)
         for row, (title, trainings) in zip(rows, parts.items(), strict=True):
             row.suptitle(title[0].upper() + title[1:], weight="bold", size="medium")

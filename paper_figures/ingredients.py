@@ -79,8 +79,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
     path = folder / results.tier
     trainings = goals.trainings(results)
     with figure(path, (3.4 * len(trainings) + 1, 4.6)) as canvas:
-        head = (results.study.title, caption(results), goals.measured(results))
-        canvas.suptitle("\n".join(head), size=8)
+        canvas.suptitle("\n".join(goals.head(results)), size=8)
         panels = canvas.subplots(1, len(trainings), sharey=True)
         for axes, training in zip(panels, trainings, strict=True):
             goals.ruled(

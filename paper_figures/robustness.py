@@ -132,8 +132,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
     trainings = goals.trainings(results)
     size = (4.2 * len(trainings), 5.4)
     with figure(path, size) as canvas:
-        head = (results.study.title, caption(results), goals.measured(results))
-        canvas.suptitle("\n".join(head), size=8)
+        canvas.suptitle("\n".join(goals.head(results)), size=8)
         panels = canvas.subplots(1, len(trainings))
         for axes, training in zip(panels, trainings, strict=True):
             _panel(axes, results, training)
