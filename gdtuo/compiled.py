@@ -122,6 +122,7 @@ class Plan:
                 drafts.append(stepping.draft(Learner(levels, stores[at], safeguards), works, []))
 
             stepping.complete(drafts, self.ranks)
+            strides.limit(drafts, self.ranks)
             # A cap needs norms over all ranks before any tensor can move.
             capped = self.ranks is not None and self.learners[0][1].cap is not None
 
@@ -136,7 +137,6 @@ class Plan:
             else:
                 for made in drafts:
                     stepping.commit(made, None, keep)
-            strides.note(drafts, self.ranks)
             if "taken" in stores[0]:
                 stores[0]["taken"] = stores[0]["taken"] + 1
             for each in zip(given, self.layouts, before, (*of_cells, *stores), strict=True):

@@ -26,7 +26,6 @@ FORMAT = 2
 
 BEGUN = "level0.begun"  #: in a store: 1 once all have moved, where the first step is to be in range
 MOVED = "level0.moved"  #: which copies had, until then
-EXCESS = "level0.excess"  #: the logarithm of the last stride over its limit
 
 
 @dataclasses.dataclass
@@ -72,19 +71,16 @@ class Learner:
             self.store[f"level{i}.constant"] = constant
             self.store[f"level{i}.hypergradient"] = torch.zeros_like(learned)
             self.store[f"level{i}.frozen"] = 0
-        self.add_strides()
+        self.add_start()
         for i in itertools.takewhile(lambda i: self.levels[i].learned, range(len(self.levels))):
             self._cell_above(i).initialize(dtype)
 
-    def add_strides(self) -> None:
+    def add_start(self) -> None:
         """What `gdtuo.strides` keeps, where it isn't there yet."""
-        learned = self.coordinates(0)[0]
-        zeros = learned.new_zeros(learned.shape[1:])
         if self.safeguards.start is not None:
+            learned = self.coordinates(0)[0]
             self.store.setdefault(BEGUN, int(self.store["steps"] > 0))
-            self.store.setdefault(MOVED, zeros.bool())
-        if self.safeguards.stride is not None:
-            self.store.setdefault(EXCESS, zeros)
+            self.store.setdefault(MOVED, learned.new_zeros(learned.shape[1:]).bool())
 
     def start_counts(self) -> None:
         """Of the steps that a guard skips: all, those in a row until now, and by their causes, the
@@ -176,8 +172,6 @@ class Learner:
             above = steps[i].learned if i < len(steps) else learned
             made = steps[i - 1]
             step, made.state = update(self.levels[i], above, constant, made.inputs)
-            if i == 1 and self.safeguards.stride is not None:
-                step = step + self.store[EXCESS]
             moved = made.learned - self._without_frozen(i - 1, step)
             made.learned = self.levels[i - 1].bounded(moved)
         return steps
@@ -254,7 +248,7 @@ class Learner:
                 for key, value in each.items()
                 if key.startswith("level")
                 and not key.endswith(("skipped", "is_valid"))
-                and key not in (EXCESS, MOVED)
+                and key != MOVED
                 if isinstance(value, Tensor)
             }
             for each in (saved, self.store)

@@ -41,10 +41,11 @@ class Safeguards:
             that range, as if no schedule had a part in it. So a first guess may be anything. A step
             of length 0 is not the first one, for up to 100 steps, of which one flag is read from
             the device, as a rule in the second step alone. None: it starts as given.
-        stride: how long a step of all parameters may be, relative to their norm. After a longer one
-            the step size is pulled down to where it would have been as long; the step itself is
-            taken. None: no limit. Both are for an ``lr`` that is learned alone, in ``log``
-            coordinates, and are no derivatives.
+        stride: how long a step of all parameters may be, relative to their norm. Where it would be
+            longer, the step size is brought down by as much before the step is taken, which is then
+            as long as that, or almost where a part of it does not depend on the step size. None: no
+            limit. Both are for an ``lr`` that is learned alone, in ``log`` coordinates, and are no
+            derivatives.
         guard: how many steps may be skipped in a row. A step in which the gradient, a hypergradient
             or what it would make of a hyperparameter is not finite is skipped: it changes nothing.
             It is counted (`Tower.skipped_steps`), the first time that values are read there is a

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gdtuo import groups, strides
+from gdtuo import groups
 from gdtuo.cell import PIECE, Cell, is_contiguous
-from gdtuo.core import Level, arithmetic_dtype
+from gdtuo.core import Inputs, Level, arithmetic_dtype
 from gdtuo.errors import GdtuoError
 from gdtuo.groups import Granularity, Group, States
-from gdtuo.learner import HyperStep, Learner
+from gdtuo.learner import MOVED, HyperStep, Learner
 from gdtuo.ranks import Ranks
 from gdtuo.rule import State
 from gdtuo.sharded import cell_for, part_of, placed
@@ -130,16 +130,35 @@ class Draft:
     """A step of one learner and its groups, all but the parameters' own update."""
 
     learner: Learner
+    last: Tensor  #: level 0's learned coordinates, as the last step had them
     v: Tensor  #: the hypergradient of level 0
     fine: Tensor | None = None  #: whether all gradients were finite, where a guard asks
-    ok: Tensor | None = None  #: whether it was committed, where a guard asks
-    total: Tensor | None = None  #: `gdtuo.strides.sums`, where a stride has a limit
     moves: Tensor | None = None  #: which copies have moved then, where the first step is in range
-    before: Tensor | None = None  #: the coordinates that were brought there in the store itself
+    changed: Tensor | None = None  #: ``learned``, where it was set though nothing is learned now
     hyper_steps: list[HyperStep] = dataclasses.field(default_factory=list)
     #: with the state before the update; None: it is made once more, for it is large
     updates: list[tuple[Work, State | None]] = dataclasses.field(default_factory=list)
     left_out: list[tuple[Cell, State]] = dataclasses.field(default_factory=list)
+
+    @property
+    def learned(self) -> Tensor:
+        """Level 0's learned coordinates, as this step has them."""
+        if self.hyper_steps:
+            return self.hyper_steps[0].learned
+        return self.last if self.changed is None else self.changed
+
+    @learned.setter
+    def learned(self, value: Tensor) -> None:
+        if self.hyper_steps:
+            self.hyper_steps[0].learned = value
+        else:
+            self.changed = value
+
+    def pieces(self, work: Work, before: State | None) -> Iterator[tuple[Work, Inputs]]:
+        """Those of one of the ``updates``, with the inputs of each."""
+        for piece in work.pieces():
+            state = piece.catch_up(self.last, None)[1] if before is None else before
+            yield piece, piece.cell.next(piece.g, state, work.lr_factor)
 
 
 def gather(
@@ -171,7 +190,7 @@ def draft(learner: Learner, works: Iterable[Work], absent: Iterable[tuple[Group,
     learned = learner.coordinates(0)[0]
     v = torch.zeros_like(learned)
     works = list(works)
-    made = Draft(learner, v)
+    made = Draft(learner, learned, v)
     for group, cell in absent:  # left alone; what is kept of their last update is dropped
         constant, factor = group["level0.constant"], group["previous_lr_factor"]
         made.left_out.append((cell, cell.catch_up(learned, constant, None, factor)[1]))
@@ -225,24 +244,15 @@ Apply = Callable[[Learner, Cell, Tensor], None]
 def commit(made: Draft, ok: Tensor | None = None, apply: Apply = subtract) -> None:
     """Write a draft, and ``apply`` the step to the parameters; with ``ok``, a flag on the device,
     only where that is true."""
-    learner = made.learner
-    made.ok = ok
-    if learner.safeguards.stride is not None:
-        made.total = strides.sums(learner)
+    learner, store = made.learner, made.learner.store
     for cell, state in made.left_out:
         cell.drop(state, _at(ok, cell))
-    last = learner.coordinates(0)[0]
-    learned = made.hyper_steps[0].learned if made.hyper_steps else last
     for work, before in made.updates:
         flag, constant = _at(ok, work.cell), work.group["level0.constant"]
-        for piece in work.pieces():
+        for piece, inputs in made.pieces(work, before):
             cell = piece.cell
-            state = piece.catch_up(last, None)[1] if before is None else before
-            inputs = cell.next(piece.g, state, work.lr_factor)
-            step, state_after = cell.update(learned, constant, inputs)
+            step, state_after = cell.update(made.learned, constant, inputs)
             cell.save(inputs, state_after, flag)
-            if made.total is not None:
-                strides.add(made.total, cell, step)
             apply(learner, cell, step if flag is None else torch.where(flag, step, 0.0))
         work.cell.count(flag)
     for work, _ in made.updates:
@@ -250,6 +260,9 @@ def commit(made: Draft, ok: Tensor | None = None, apply: Apply = subtract) -> No
         work.group["previous_lr_factor"] = factor if ok is None else torch.where(ok, factor, before)
     if made.updates:
         learner.commit(made.hyper_steps, ok)
+    for key, after in (("level0.learned", made.changed), (MOVED, made.moves)):
+        if after is not None:
+            store[key] = after if ok is None else torch.where(ok, after, store[key])
 
 
 def _at(ok: Tensor | None, cell: Cell) -> Tensor | None:

@@ -1,19 +1,20 @@
 """How far all parameters move together, relative to their norm: what brings a step size that is far
-off into range in the first step, and pulls one down that has become too large.
+off into range in the first step, and brings one down that is too large before a step is taken.
 
 Neither is a derivative. Both are of a step size in log coordinates, which they change by a factor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from gdtuo.cell import Cell
-from gdtuo.learner import BEGUN, EXCESS, MOVED, Learner
+from gdtuo.learner import BEGUN, MOVED, Learner
 from gdtuo.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -62,19 +63,40 @@ def begin(drafts: Sequence[Draft], ranks: Ranks | None) -> None:
     for made in drafts:
         _mark_begun(made.learner)
     fresh = [made for made in drafts if _is_fresh(made.learner)]
+    plans = [(made, torch.zeros_like(made.last)) for made in fresh]  # log lr: a step size of 1
+    for made, relative in _lengths(plans, ranks, is_scheduled=False):
+        _bring_into_range(made, relative)
+
+
+def limit(drafts: Sequence[Draft], ranks: Ranks | None) -> None:
+    """Bring the step size down by as much as the step to come would be too long."""
+    limited = [made for made in drafts if _is_limited(made.learner)]
+    plans = [(made, made.learned) for made in limited]
+    for made, relative in _lengths(plans, ranks, is_scheduled=True):
+        longest = made.learner.safeguards.stride
+        assert longest is not None
+        excess = (relative / longest).log().clamp_min(0.0)
+        shorter = made.learned - torch.where(excess.isfinite(), excess, 0.0)
+        made.learned = made.learner.levels[0].bounded(shorter)
+
+
+def _lengths(
+    plans: Sequence[tuple[Draft, Tensor]], ranks: Ranks | None, is_scheduled: bool
+) -> Iterator[tuple[Draft, Tensor]]:
+    """How far each draft that has a step would go with those coordinates, relatively."""
     totals = []
-    for made in fresh:
+    for made, learned in plans:
         total = sums(made.learner)
-        learned = torch.zeros_like(made.learner.coordinates(0)[0])  # log lr: a step size of 1
-        for work, _ in made.updates:
-            for piece in work.pieces():
-                inputs = piece.cell.next(piece.g, piece.cell.state())
+        for work, before in made.updates:
+            for piece, inputs in made.pieces(work, before):
+                if not is_scheduled:
+                    inputs = dataclasses.replace(inputs, lr_factor=1.0)
                 step, _ = piece.cell.update(learned, work.group["level0.constant"], inputs)
                 add(total, piece.cell, step)
         totals.append(total)
-    for made, total in zip(fresh, ranks.sums(totals) if ranks else totals, strict=True):
+    for (made, _), total in zip(plans, ranks.sums(totals) if ranks else totals, strict=True):
         if made.updates:
-            _bring_into_range(made, _relative(total))
+            yield made, _relative(total)
 
 
 def _mark_begun(learner: Learner) -> None:
@@ -98,40 +120,17 @@ def _is_fresh(learner: Learner) -> bool:
     return learner.safeguards.start is not None and not learner.store[BEGUN]
 
 
+def _is_limited(learner: Learner) -> bool:
+    """Whether a step size may be brought down: what is frozen stays as it is."""
+    return learner.safeguards.stride is not None and learner.is_free(0)
+
+
 def _bring_into_range(made: Draft, relative: Tensor) -> None:
-    learner, first = made.learner, made.hyper_steps[0] if made.hyper_steps else None
+    learner, before = made.learner, made.learned
     assert learner.safeguards.start is not None
     low, high = learner.safeguards.start
-    before = first.learned if first else learner.coordinates(0)[0]
     moves = (relative > 0) & relative.isfinite()
     moved = learner.store[MOVED]
     made.moves = moved | moves
     within = torch.minimum(torch.maximum(before, (low / relative).log()), (high / relative).log())
-    after = learner.levels[0].bounded(torch.where(moves & ~moved, within, before))
-    if first:
-        first.learned = after
-    else:
-        made.before = learner.store["level0.learned"]
-        learner.store["level0.learned"] = after
-
-
-def note(drafts: Sequence[Draft], ranks: Ranks | None) -> None:
-    """Keep, for the next step, what has moved, and by how much this one was too long."""
-    for made in drafts:
-        if made.moves is None:
-            continue
-        store = made.learner.store
-        store[MOVED] = made.moves if made.ok is None else store[MOVED] | (made.moves & made.ok)
-        if made.ok is not None and made.before is not None:  # a skipped step changes nothing
-            store["level0.learned"] = torch.where(made.ok, store["level0.learned"], made.before)
-    known = [(made, made.total) for made in drafts if made.total is not None]
-    totals = [total for _, total in known]
-    for (made, _), total in zip(known, ranks.sums(totals) if ranks else totals, strict=True):
-        store, longest = made.learner.store, made.learner.safeguards.stride
-        assert longest is not None
-        if not made.updates:  # the next step that there is follows the last that there was
-            continue
-        excess = (_relative(total) / longest).log().clamp_min(0.0)
-        if made.ok is not None:
-            excess = torch.where(made.ok, excess, store[EXCESS])
-        store[EXCESS] = excess
+    made.learned = learner.levels[0].bounded(torch.where(moves & ~moved, within, before))

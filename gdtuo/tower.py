@@ -227,12 +227,12 @@ class Tower(torch.optim.Optimizer):
             drafts = [draft(learner, *each) for learner, each in zip(some, gathered, strict=True)]
             complete(drafts, self._ranks)
             strides.begin(drafts, self._ranks)
+            strides.limit(drafts, self._ranks)
             if self.safeguards.guard:
                 guard.commit(drafts, apply)
             else:
                 for made in drafts:
                     commit(made, None, apply)
-            strides.note(drafts, self._ranks)
         if self._ranks is not None and held:
             order = (p for group in self.param_groups for p in group["params"])
             self._ranks.subtract(self.safeguards, held, order)
@@ -360,7 +360,7 @@ class Tower(torch.optim.Optimizer):
         for group, levels in zip(self.param_groups, self._levels, strict=True):
             groups.follow(group, self.state, levels, self.safeguards.guard, self._kind(group))
         for learner in self._learners():
-            learner.add_strides()
+            learner.add_start()
         self._kinds = groups.kinds(p for group in self.param_groups for p in group["params"])
 
     def __setstate__(self, state: dict[str, Any]) -> None:

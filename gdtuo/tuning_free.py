@@ -145,15 +145,15 @@ def default(params: Iterable[Any], lr: float = 1e-3, **options: Any) -> Tower:
     ``start=(0.003, 0.01), stride=0.02``. That is, with E the trace of past steps, from 0::
 
         v = -(g . E)                                the hypergradient of log lr, estimated
-        log lr <- log lr - Seek(v) - (what the last step was too long, in logarithms)
+        log lr <- log lr - Seek(v) - (what the step would be too long, in logarithms)
         step   = ScheduleFreeAdam(g; lr)            E <- 0.95 E + step          w <- w - step
 
     - The step size is learned in log space by scale-free steps, so that no number depends on the
       task.
     - Weights are averaged, which does what a schedule would.
     - The first step is brought to between 0.003 and 0.01 of the norm of all parameters together:
-      that replaces a first guess which is off by more. A step of more than 0.02 of it pulls the
-      step size down by as much.
+      that replaces a first guess which is off by more. Where a step would be more than 0.02 of it,
+      the step size is brought down by as much before it is taken.
     - The trace and the push of `Seek` are against the greed of hypergradients.
 
     Memory: three tensors of a parameter's size, where Adam has two. Beta1, beta2 and weight decay

@@ -294,19 +294,61 @@ def test_what_never_moves_is_waited_for_a_while_and_compiled_then(monkeypatch):
     assert torch.equal(tensors[1], torch.ones(3))
 
 
+@pytest.mark.parametrize("guard", [0, 5])
 @pytest.mark.parametrize("delay", [0, 3])
-def test_a_stride_pulls_the_step_size_down(delay):
+def test_a_stride_brings_the_step_size_down_before_the_step(delay, guard):
     model = make_model()
     rule = dataclasses.replace(SGD, lr=5.0, optimizer=gdtuo.SGD(0.0))
-    safe = Safeguards(stride=0.1, delay=delay)
+    safe = Safeguards(stride=0.1, delay=delay, guard=guard)
     tower = gdtuo.Tower(model.parameters(), rule, safeguards=safe)
     lr = 5.0
     for i in range(6):
-        found = one_step(model, tower, i)
-        assert lr_of(tower) == pytest.approx(lr, rel=1e-9)
-        if i >= delay - 1:
-            lr *= min(1.0, 0.1 / found)
-    assert lr < 5.0
+        found, before, lr = one_step(model, tower, i), lr, lr_of(tower)
+        assert lr <= before
+        assert found == pytest.approx(0.1, rel=1e-9) if lr < before else found <= 0.1
+    assert lr < 1.0
+
+
+def test_a_stride_is_that_of_a_scheduled_step():
+    lengths, rates = [], []
+    for factor in (1.0, 0.5):
+        model = make_model()
+        tower = gdtuo.Tower(
+            model.parameters(),
+            dataclasses.replace(SGD, lr=5.0),
+            safeguards=Safeguards(stride=0.1),
+        )
+        tower.param_groups[0]["lr"] *= factor
+        lengths.append(one_step(model, tower))
+        rates.append(lr_of(tower))
+    assert lengths == pytest.approx([0.1, 0.1], rel=1e-9)
+    assert rates[1] == pytest.approx(2 * rates[0], rel=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:gdtuo.*skipped:RuntimeWarning")
+def test_a_stride_leaves_alone_what_is_frozen_and_what_is_skipped():
+    model = make_model()
+    rule = dataclasses.replace(SGD, lr=5.0)
+    tower = gdtuo.Tower(model.parameters(), rule, safeguards=Safeguards(stride=0.1, guard=5))
+    tower.freeze("lr")
+    assert one_step(model, tower) > 0.1
+    assert lr_of(tower) == pytest.approx(5.0, rel=1e-9)
+    tower.unfreeze("lr")
+    for p in model.parameters():
+        p.grad = torch.full_like(p, math.nan)
+    tower.step()
+    assert lr_of(tower) == pytest.approx(5.0, rel=1e-9)
+    assert tower.skipped_steps == 1
+
+
+@pytest.mark.parametrize("per", ["group", "tensor"])
+def test_a_sudden_gradient_makes_no_long_step_of_the_default(per):
+    tensors, _, step = two_tensors(per)
+    for i in range(30):
+        before = [p.detach().clone() for p in tensors]
+        step(*[1000.0 if i % 10 == 9 else 1.0] * 2)
+        # Of the step, the average's part is not the step size's.
+        assert length(before, [p.detach() for p in tensors]) < 2 * STRIDE
 
 
 def test_short_strides_are_left_alone():
@@ -324,10 +366,9 @@ def test_a_state_that_was_saved_without_them_goes_on_with_them():
     tower = gdtuo.Tower(model.parameters(), rule, safeguards=Safeguards(start=START, stride=0.02))
     tower.load_state_dict(plain.state_dict())
     assert lr_of(tower) == lr_of(plain)
-    assert one_step(model, tower, 3) > START[1]  # it has begun long ago
     before = lr_of(tower)
-    train(model, tower, 1, start=4)
-    assert lr_of(tower) < 0.9 * before  # and is pulled down
+    assert one_step(model, tower, 3) == pytest.approx(0.02, rel=1e-9)  # it has begun long ago
+    assert lr_of(tower) < 0.9 * before
 
 
 @pytest.mark.parametrize(
