@@ -25,7 +25,9 @@ finite = Domain("a finite number", math.isfinite)
 positive = Domain("a finite number above 0", lambda v: math.isfinite(v) and v > 0.0)
 non_negative = Domain("a finite number, 0 or more", lambda v: math.isfinite(v) and v >= 0.0)
 positive_whole = Domain("a whole number, 1 or more", lambda v: v >= 1.0 and v.is_integer())
-unit_interval = Domain("a number between 0 and 1, both excluded", lambda v: 0.0 < v < 1.0)
+unit_interval = Domain(  # in a float's precision, in which the coordinate of 1e-17 is that of 0
+    "a number between 0 and 1, both excluded", lambda v: v < 1.0 and 2.0 * v - 1.0 > -1.0
+)
 stable_momentum = Domain("a number between -1 and 1, both excluded", lambda v: -1.0 < v < 1.0)
 
 

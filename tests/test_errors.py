@@ -116,6 +116,7 @@ REFUSED = {
         r"Adam: beta2=0\.99999999 is 1 in torch\.float32",
     ),
     "beta 0": (lambda: Adam(beta2=0.0), r"Adam: beta2=0\.0 is outside its domain\. Give"),
+    "beta almost 0": (lambda: Adam(beta1=1e-17), r"Adam: beta1=1e-17 is outside its domain\. Give"),
     "gamma": (lambda: RMSProp(gamma=-0.1), r"RMSProp: gamma=-0\.1 is outside its domain\. Give"),
     "lr nan": (
         lambda: SGD(math.nan),
