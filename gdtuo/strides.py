@@ -24,36 +24,6 @@ SMALLEST = 0.01  #: the norm of parameters is taken as at least this a root of a
 PATIENCE = 100  #: steps in which what has not moved yet is waited for
 
 
-def sums(learner: Learner) -> Tensor:
-    """Of squares of a step, of squares of the parameters, and their number: nothing yet."""
-    learned = learner.coordinates(0)[0]
-    return learned.new_zeros((3, *learned.shape[1:]))
-
-
-def add(total: Tensor, cell: Cell, step: Tensor) -> None:
-    """Add those of the tensors of ``cell``, which are to take ``step``."""
-    if not cell.counts:  # another rank does
-        return
-    by_member = cell.copies is ...
-    squares, number = [], 0
-    for tensors in ([step], cell.tensors):
-        flat = [x.reshape(len(x), -1) if by_member else x.reshape(-1) for x in tensors]
-        norms = [torch.linalg.vector_norm(x, dim=-1, dtype=total.dtype) for x in flat]
-        squares.append(torch.stack([norm.square() for norm in norms]).sum(0))
-        number = sum(x.shape[-1] for x in flat)
-    both = torch.stack(squares).to(total.device)
-    own = cell.of(total)
-    own[:2].add_(both[..., None] if by_member else both)
-    own[2:].add_(number)
-
-
-def _relative(total: Tensor) -> Tensor:
-    """The norm of the step over that of the parameters; 0 where there are none."""
-    step, parameters, number = total.sqrt()
-    relative: Tensor = step / torch.maximum(parameters, SMALLEST * number.clamp_min(1.0))
-    return relative
-
-
 def begin(drafts: Sequence[Draft], ranks: Ranks | None) -> None:
     """Bring the step size of what has not moved yet to where its step is in range, as if no
     schedule had a part in it.
@@ -86,17 +56,47 @@ def _lengths(
     """How far each draft that has a step would go with those coordinates, relatively."""
     totals = []
     for made, learned in plans:
-        total = sums(made.learner)
+        total = _nothing(made.learner)
         for work, before in made.updates:
             for piece, inputs in made.pieces(work, before):
                 if not is_scheduled:
                     inputs = dataclasses.replace(inputs, lr_factor=1.0)
                 step, _ = piece.cell.update(learned, work.group["level0.constant"], inputs)
-                add(total, piece.cell, step)
+                _add(total, piece.cell, step)
         totals.append(total)
     for (made, _), total in zip(plans, ranks.sums(totals) if ranks else totals, strict=True):
         if made.updates:
             yield made, _relative(total)
+
+
+def _nothing(learner: Learner) -> Tensor:
+    """Of squares of a step, of squares of the parameters, and their number: nothing yet."""
+    learned = learner.coordinates(0)[0]
+    return learned.new_zeros((3, *learned.shape[1:]))
+
+
+def _add(total: Tensor, cell: Cell, step: Tensor) -> None:
+    """Add those of the tensors of ``cell``, which are to take ``step``."""
+    if not cell.counts:  # another rank does
+        return
+    by_member = cell.copies is ...
+    squares, number = [], 0
+    for tensors in ([step], cell.tensors):
+        flat = [x.reshape(len(x), -1) if by_member else x.reshape(-1) for x in tensors]
+        norms = [torch.linalg.vector_norm(x, dim=-1, dtype=total.dtype) for x in flat]
+        squares.append(torch.stack([norm.square() for norm in norms]).sum(0))
+        number = sum(x.shape[-1] for x in flat)
+    both = torch.stack(squares).to(total.device)
+    own = cell.of(total)
+    own[:2].add_(both[..., None] if by_member else both)
+    own[2:].add_(number)
+
+
+def _relative(total: Tensor) -> Tensor:
+    """The norm of the step over that of the parameters; 0 where there are none."""
+    step, parameters, number = total.sqrt()
+    relative: Tensor = step / torch.maximum(parameters, SMALLEST * number.clamp_min(1.0))
+    return relative
 
 
 def _mark_begun(learner: Learner) -> None:
