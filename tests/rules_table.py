@@ -47,6 +47,7 @@ class Row:
     #: rule's start; or what stands in for torch's where it hasn't got it
     alike: tuple[Rule, ...]
     torch_optimizer: Callable[[Iterable[Tensor], Any], torch.optim.Optimizer]
+    never_left: tuple[str, ...] = ()  #: constants that random towers never leave as they are
 
     @property
     def name(self) -> str:
@@ -237,6 +238,8 @@ ROWS = (
             "boost": between(0.0, 5.0),
             "eps": exponents(-18, -10),
         },
+        # At its own of 25, the first steps are wild for what is not in log coordinates.
+        never_left=("boost",),
         # Of a hypergradient that is 0 to rounding, a smaller eps would make a step.
         pronounced=gdtuo.Seek(0.005, beta1=0.6, beta2=0.8, boost=2.0, eps=1e-8),
         published=None,
@@ -298,7 +301,9 @@ def towers(
                 values[name] = draw(strategy)
         if not expressible:
             values |= {
-                name: draw(strategy) for name, strategy in row.constants.items() if draw(BOOLEANS)
+                name: draw(strategy)
+                for name, strategy in row.constants.items()
+                if name in row.never_left or draw(BOOLEANS)
             }
         if values.get("momentum") == 0 or "dampening" in values:
             values.pop("nesterov", None)  # is refused
