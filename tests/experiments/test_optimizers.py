@@ -219,4 +219,4 @@ def test_the_version_of_the_default_is_raised_when_it_changes():
         gdtuo.Safeguards(start=(0.003, 0.01), stride=0.02),
     ]
     now = [str(tower.rule), gdtuo.ScheduleFreeAdam(), gdtuo.Seek(), tower.safeguards]
-    assert (now, RIVALS["default"].version) == (what, 1)
+    assert (now, RIVALS["default"].version) == (what, 2)
