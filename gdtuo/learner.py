@@ -183,12 +183,15 @@ class Learner:
             made.cell.count(ok)
             new = {f"level{i}.learned": made.learned, f"level{i}.hypergradient": made.hypergradient}
             for key, value in new.items():
-                self.store[key] = value if ok is None else torch.where(ok, value, self.store[key])
+                self.write(key, value, ok)
         for i in range(len(steps), len(self.levels) - 1):  # at rest: nothing was pulled back
             key = f"level{i}.hypergradient"
-            zero = torch.zeros_like(self.store[key])
-            self.store[key] = zero if ok is None else torch.where(ok, zero, self.store[key])
+            self.write(key, torch.zeros_like(self.store[key]), ok)
         self.store["steps"] += 1
+
+    def write(self, key: str, value: Tensor, ok: Tensor | None) -> None:
+        """Keep ``value``; with ``ok``, a flag on the device, only where that is true."""
+        self.store[key] = value if ok is None else torch.where(ok, value, self.store[key])
 
     def count(self) -> None:
         """Count a step whose tensors have been written already."""

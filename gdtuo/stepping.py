@@ -130,7 +130,6 @@ class Draft:
     """A step of one learner and its groups, all but the parameters' own update."""
 
     learner: Learner
-    last: Tensor  #: level 0's learned coordinates, as the last step had them
     v: Tensor  #: the hypergradient of level 0
     fine: Tensor | None = None  #: whether all gradients were finite, where a guard asks
     moves: Tensor | None = None  #: which copies have moved then, where the first step is in range
@@ -145,7 +144,7 @@ class Draft:
         """Level 0's learned coordinates, as this step has them."""
         if self.hyper_steps:
             return self.hyper_steps[0].learned
-        return self.last if self.changed is None else self.changed
+        return self.learner.coordinates(0)[0] if self.changed is None else self.changed
 
     @learned.setter
     def learned(self, value: Tensor) -> None:
@@ -156,8 +155,9 @@ class Draft:
 
     def pieces(self, work: Work, before: State | None) -> Iterator[tuple[Work, Inputs]]:
         """Those of one of the ``updates``, with the inputs of each."""
+        last = self.learner.coordinates(0)[0]
         for piece in work.pieces():
-            state = piece.catch_up(self.last, None)[1] if before is None else before
+            state = piece.catch_up(last, None)[1] if before is None else before
             yield piece, piece.cell.next(piece.g, state, work.lr_factor)
 
 
@@ -190,7 +190,7 @@ def draft(learner: Learner, works: Iterable[Work], absent: Iterable[tuple[Group,
     learned = learner.coordinates(0)[0]
     v = torch.zeros_like(learned)
     works = list(works)
-    made = Draft(learner, learned, v)
+    made = Draft(learner, v)
     for group, cell in absent:  # left alone; what is kept of their last update is dropped
         constant, factor = group["level0.constant"], group["previous_lr_factor"]
         made.left_out.append((cell, cell.catch_up(learned, constant, None, factor)[1]))
@@ -244,7 +244,7 @@ Apply = Callable[[Learner, Cell, Tensor], None]
 def commit(made: Draft, ok: Tensor | None = None, apply: Apply = subtract) -> None:
     """Write a draft, and ``apply`` the step to the parameters; with ``ok``, a flag on the device,
     only where that is true."""
-    learner, store = made.learner, made.learner.store
+    learner = made.learner
     for cell, state in made.left_out:
         cell.drop(state, _at(ok, cell))
     for work, before in made.updates:
@@ -262,7 +262,7 @@ def commit(made: Draft, ok: Tensor | None = None, apply: Apply = subtract) -> No
         learner.commit(made.hyper_steps, ok)
     for key, after in (("level0.learned", made.changed), (MOVED, made.moves)):
         if after is not None:
-            store[key] = after if ok is None else torch.where(ok, after, store[key])
+            learner.write(key, after, ok)
 
 
 def _at(ok: Tensor | None, cell: Cell) -> Tensor | None:

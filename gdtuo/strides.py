@@ -32,16 +32,16 @@ def begin(drafts: Sequence[Draft], ranks: Ranks | None) -> None:
     """
     for made in drafts:
         _mark_begun(made.learner)
-    fresh = [made for made in drafts if _is_fresh(made.learner)]
-    plans = [(made, torch.zeros_like(made.last)) for made in fresh]  # log lr: a step size of 1
+    plans = [  # log lr of 0: a step size of 1
+        (made, torch.zeros_like(made.learned)) for made in drafts if _is_fresh(made.learner)
+    ]
     for made, relative in _lengths(plans, ranks, is_scheduled=False):
         _bring_into_range(made, relative)
 
 
 def limit(drafts: Sequence[Draft], ranks: Ranks | None) -> None:
     """Bring the step size down by as much as the step to come would be too long."""
-    limited = [made for made in drafts if _is_limited(made.learner)]
-    plans = [(made, made.learned) for made in limited]
+    plans = [(made, made.learned) for made in drafts if _is_limited(made.learner)]
     for made, relative in _lengths(plans, ranks, is_scheduled=True):
         longest = made.learner.safeguards.stride
         assert longest is not None
