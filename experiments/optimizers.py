@@ -126,7 +126,7 @@ RIVALS: dict[str, Rival] = {
         rivals.default,
         {"lr": 0.001, **dict.fromkeys(rivals.PARTS, True), "compile": False},
         guess="lr",
-        version=2,  # of stride: before a step, no longer after it
+        version=3,  # of the push: more of it at first
     ),
 }
 

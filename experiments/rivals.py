@@ -14,7 +14,7 @@ from experiments import ExperimentError
 
 Parameters = Iterable[Tensor]
 # What `gdtuo.default` is made of beside Adam with a learned step size.
-PARTS = ("average", "trace", "push", "climb", "start", "stride")
+PARTS = ("average", "trace", "push", "early_push", "climb", "start", "stride")
 
 
 def imported(module: str) -> Any:
@@ -175,6 +175,7 @@ def default(
     seek = dataclasses.replace(
         seek,
         push=seek.push if parts["push"] else 0.0,
+        max_push=seek.max_push if parts["early_push"] else seek.push,
         boost=seek.boost if parts["climb"] else 0.0,
     )
     rule = dataclasses.replace(rule, trace=rule.trace if parts["trace"] else None, optimizer=seek)

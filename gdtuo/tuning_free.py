@@ -79,21 +79,22 @@ class Seek(Rule):
     Equations, at update number t = 1, 2, ..., with g the hypergradient of log lr beneath::
 
         m <- beta1 m + (1 - beta1) g                v <- beta2 v + (1 - beta2) g^2       (from 0)
-        r = sqrt(v / (1 - beta2^t))
-        x <- x - lr max(1, boost / sqrt(t)) (m / (1 - beta1^t) - push r) / (r + eps)
+        r = sqrt(v / (1 - beta2^t))                 c = max(1, boost / sqrt(t))
+        x <- x - lr c (m / (1 - beta1^t) - min(max_push, push c) r) / (r + eps)
 
     Adam's steps are scale-free, so that one step size serves every task: here it is by how much the
     logarithm changes in a step. At first there is more of it, for a first guess may be decades off.
     The push is against greed: a step size that is too small costs much later, and little at once,
-    which alone a hypergradient sees.
+    which alone a hypergradient sees. At first there is more of it as well, for then there is most
+    to lose; below 1, a hypergradient that asks for less at every step is still obeyed.
 
     Args:
         lr: the step in x, raw coordinates, any finite number.
         beta1, beta2: between 0 and 1; the coordinate x of each has beta = (tanh(x) + 1) / 2.
-        push: what is added to a step, as a share of ``lr``; nothing where g is 0, which tells
-            nothing.
-        boost: by how much the first step is larger; its square is the number of steps after which
-            they are no larger than ``lr``.
+        push: what is added to a step, as a share of it; nothing where g is 0, which tells nothing.
+        max_push: what that share is at most, while there is more of it.
+        boost: by how much the first step is larger, and the push in it; its square is the number of
+            steps after which they are no larger than ``lr`` and ``push``.
         eps: outside the root; as small as keeps the first step from 0 / 0.
         optimizer, learn: see `Rule`.
 
@@ -111,6 +112,7 @@ class Seek(Rule):
     beta1: float = hyperparameter(0.9, domain=unit_interval, coordinates=logistic)
     beta2: float = hyperparameter(0.99, domain=unit_interval, coordinates=logistic)
     push: float = constant(0.4)
+    max_push: float = constant(0.9)
     boost: float = constant(25.0)
     eps: float = constant(1e-18)
 
@@ -122,9 +124,10 @@ class Seek(Rule):
     def update(self, g: Tensor, state: State, h: Values, t: Tensor) -> tuple[Tensor, State]:
         state = moments(g, state, h)
         r = root(state["exp_avg_sq"]) / (1.0 - h.beta2**t).sqrt()
-        push = self.push * r * (g != 0)
+        c = (self.boost / t.sqrt()).clamp_min(1.0)
+        push = (self.push * c).clamp_max(self.max_push) * r * (g != 0)
         towards = (state["exp_avg"] / (1.0 - h.beta1**t) - push) / (r + self.eps)
-        return h.lr * (self.boost / t.sqrt()).clamp_min(1.0) * towards, state
+        return h.lr * c * towards, state
 
 
 #: What `default` is made of; see there.

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from experiments.rivals import PARTS
-from experiments.studies.ingredients import VARIANTS, variant
+from experiments.studies.ingredients import VARIANTS, variant, without
 from experiments.studies.tuning import FAR, OWN, Training, name
 from paper_figures import goals, points
 from paper_figures.claims import MISSING, NOT, PARTLY, REPRODUCED, Claim, Estimate, standing
@@ -46,8 +46,8 @@ def summary(results: Results) -> str:
     for part in PARTS:
         known = [each.mean for each in everywhere(results, part).values() if each.n]
         span = f"{min(known):+.1f} to {max(known):+.1f} %" if known else "not yet run"
-        found.append(f"{part} {span}")
-    return f"What the loss is higher by without each part of the default: {', '.join(found)}."
+        found.append(f"{without(part)} {span}")
+    return f"What the loss of the default is higher by: {', '.join(found)}."
 
 
 def _worth(results: Results, part: str) -> Claim:
@@ -66,7 +66,7 @@ def _worth(results: Results, part: str) -> Claim:
     ]  # fmt: skip
     gaps = f" (places with runs: {len(known)} of {len(found)})" if len(known) < len(found) else ""
     return Claim(
-        f"Without {part} the default is worse somewhere, and nowhere better",
+        f"{without(part).capitalize()} the default is worse somewhere, and nowhere better",
         f"{SOURCE}: by more than {SLACK:g} %",
         "<br>".join(shown) + gaps,
         goals.fewest_known(found.values()),
@@ -84,7 +84,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
         for axes, training in zip(panels, trainings, strict=True):
             goals.ruled(
                 axes,
-                [f"without {part}" for part in PARTS],
+                [without(part) for part in PARTS],
                 training.title,
                 f"% above the whole {OWN}",
             )

@@ -70,8 +70,9 @@ class Seek(Adaptive):
         t, root = self.scaled(p, g)
         m.copy_(beta1 * m + (1 - beta1) * g)
         adam = m / (1 - beta1**t) / (root + rule.eps)
-        push = rule.push * root / (root + rule.eps) * (g != 0)
-        p.sub_(lr * max(1.0, rule.boost / t**0.5) * (adam - push))
+        more = max(1.0, rule.boost / t**0.5)
+        push = min(rule.push * more, rule.max_push) * root / (root + rule.eps) * (g != 0)
+        p.sub_(lr * more * (adam - push))
 
 
 class Muon(Reference):

@@ -235,6 +235,7 @@ ROWS = (
         others=BETAS,
         constants={
             "push": between(0.0, 0.9),
+            "max_push": between(0.0, 0.9),
             "boost": between(0.0, 5.0),
             "eps": exponents(-18, -10),
         },
@@ -245,7 +246,7 @@ ROWS = (
         published=None,
         alike=(
             gdtuo.Seek(0.001),
-            gdtuo.Seek(0.005, beta1=0.8, beta2=0.95, push=0.3, boost=1.5),
+            gdtuo.Seek(0.005, beta1=0.8, beta2=0.95, push=0.3, max_push=0.4, boost=2.5),
         ),
         torch_optimizer=references.Seek,
     ),

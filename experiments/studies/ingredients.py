@@ -16,9 +16,13 @@ TIERS = {
 }
 
 
+def without(part: str) -> str:
+    return f"without {part.replace('_', ' ')}"
+
+
 def variant(part: str) -> str:
     """What the default without `part` is called; without nothing, if that is empty."""
-    return f"{OWN} without {part}" if part else OWN
+    return f"{OWN} {without(part)}" if part else OWN
 
 
 def cells(tier: Trials) -> Iterator[Cell]:

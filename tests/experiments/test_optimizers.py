@@ -215,8 +215,8 @@ def test_the_version_of_the_default_is_raised_when_it_changes():
     what = [
         "ScheduleFreeAdam^lr(0.001, coordinates={lr: log}, trace=0.95) / Seek",
         gdtuo.ScheduleFreeAdam(0.003, beta1=0.9, beta2=0.999, power=4.0, eps=1e-8),
-        gdtuo.Seek(0.02, beta1=0.9, beta2=0.99, push=0.4, boost=25.0, eps=1e-18),
+        gdtuo.Seek(0.02, beta1=0.9, beta2=0.99, push=0.4, max_push=0.9, boost=25.0, eps=1e-18),
         gdtuo.Safeguards(start=(0.003, 0.01), stride=0.02),
     ]
     now = [str(tower.rule), gdtuo.ScheduleFreeAdam(), gdtuo.Seek(), tower.safeguards]
-    assert (now, RIVALS["default"].version) == (what, 2)
+    assert (now, RIVALS["default"].version) == (what, 3)
