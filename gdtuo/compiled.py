@@ -196,6 +196,10 @@ class CompiledStep:
         if self._bound is not None:
             self._bound.settle()
 
+    def forget(self) -> None:
+        """The stores are other ones now: the next step is looked at anew."""
+        self._bound = None
+
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_bound": None}
 

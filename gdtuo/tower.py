@@ -357,6 +357,8 @@ class Tower(torch.optim.Optimizer):
 
     def _follow_parameters(self) -> None:
         """After loading, or where parameters were moved or cast after the tower was made."""
+        if self._compiled is not None:
+            self._compiled.forget()
         for group, levels in zip(self.param_groups, self._levels, strict=True):
             groups.follow(group, self.state, levels, self.safeguards.guard, self._kind(group))
         for learner in self._learners():

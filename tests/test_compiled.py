@@ -189,6 +189,23 @@ def test_resume_and_copies():
 
 
 @pytest.mark.parametrize("guard", [0, 50])
+def test_going_back(guard):
+    """To a state of one's own, after steps that were compiled."""
+    _, model, tower = taken(ADAM, QUICK, safeguards=Safeguards(guard=guard))
+    weights, state = through_a_file(model, tower)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(tower, 0.9)
+    losses = train(model, tower, 4, start=STEPS)
+    model.load_state_dict(weights)
+    tower.load_state_dict(state)
+    assert train(model, tower, 4, start=STEPS) == losses
+    schedule.step()
+    before = read(tower)
+    train(model, tower, 1, start=STEPS)
+    assert read(tower) != before
+    assert tower.param_groups[0]["previous_lr_factor"] == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("guard", [0, 50])
 def test_capturable(guard):
     """What a CUDA graph holds of a step is all of it: its replays go the way of ordinary steps, and
     are counted when the host asks."""
