@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Iterable, Mapping
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,7 @@ from gdtuo.hyperparameters import (
     as_float,
     checked,
     is_number,
+    positive,
     square_root,
     unit_interval,
 )
@@ -162,18 +164,23 @@ def expect_log_lr(rule: Rule, what: str) -> None:
         )
 
 
-def expect_below_1(rule: Rule, name: str, dtype: torch.dtype) -> None:
-    """Raise `GdtuoError` if ``name`` has to be below 1, and is 1 once ``dtype`` has rounded it: a
-    bias that is corrected by it would be 0 / 0."""
-    value, coordinates = getattr(rule, name), rule.coordinates_of(name)
-    if unit_interval not in (rule.specs[name].domain, coordinates.domain):
-        return
-    x = torch.tensor(coordinates.encode(value), dtype=dtype, device="cpu")
-    kept = coordinates.decode(x)
-    if type(kept) is Tensor and kept == 1.0:  # a fake tensor has no value
+def is_below_1(rule: Rule, name: str) -> bool:
+    """Whether ``name`` has to be below 1: a bias that is corrected by 1 would be 0 / 0."""
+    return unit_interval in (rule.specs[name].domain, rule.coordinates_of(name).domain)
+
+
+def expect_kept(rule: Rule, name: str, value: float, dtype: torch.dtype) -> None:
+    """Raise `GdtuoError` if ``dtype`` rounds what has to be below 1 to 1, or what has a logarithm
+    to 0 or infinity."""
+    coordinates = rule.coordinates_of(name)
+    has_logarithm = coordinates.domain is positive
+    ends = {1.0} if is_below_1(rule, name) else {0.0, inf} if has_logarithm else set()
+    kept = coordinates.decode(torch.tensor(coordinates.encode(value), dtype=dtype, device="cpu"))
+    if ends and type(kept) is Tensor and kept.item() in ends:  # a fake tensor has no value
+        remedy = "0.9999999 or less" if kept == 1.0 else "a number between 1e-37 and 1e38"
         raise GdtuoError(
-            f"{type(rule).__name__}: {name}={value!r} is 1 in {dtype}, in which this tower has its "
-            "hyperparameters. Give 0.9999999 or less, or parameters in float64."
+            f"{type(rule).__name__}: {name}={value!r} is {kept.item():g} in {dtype}, in which this "
+            f"tower has its hyperparameters. Give {remedy}, or parameters in float64."
         )
 
 

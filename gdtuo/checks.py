@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from gdtuo import sharded
@@ -63,6 +64,12 @@ def options(
         raise GdtuoError(f"Tower: safeguards={safeguards!r}. Give a gdtuo.Safeguards(...).")
     if not (isinstance(compile, (bool, str)) or callable(compile)):
         raise GdtuoError(f"Tower: compile={compile!r}. Give True or False, or a backend's name.")
+    if isinstance(compile, str) and compile not in torch.compiler.list_backends(exclude_tags=()):
+        known = ", ".join(torch.compiler.list_backends())  # those for debugging aside
+        raise GdtuoError(
+            f"Tower: compile={compile!r} is no backend of torch.compile. Give True, or one of "
+            f"{known}."
+        )
     if capturable and not compile:
         raise GdtuoError("Tower: capturable=True without compile. Give compile=True too.")
 

@@ -21,12 +21,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from math import nan
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gdtuo.arguments import expect_below_1
+from gdtuo.arguments import expect_kept, is_below_1
 from gdtuo.errors import GdtuoError
 from gdtuo.rule import RESERVED, Rule, State, Values
 
@@ -79,11 +80,12 @@ class Level:
             encode = self.rule.coordinates_of(name).encode
             by_name = self.rule.lr_by_name if name == "lr" else None
             if by_name is None:
-                expect_below_1(self.rule, name, dtype)
-                values.append(encode(getattr(self.rule, name)))
+                given = [getattr(self.rule, name)]
             else:
-                beneath = [entry.partition("[")[0] for entry in self.lr_for or ()]
-                values += [encode(by_name[name]) for name in beneath]
+                given = [by_name[entry.partition("[")[0]] for entry in self.lr_for or ()]
+            for value in given:
+                expect_kept(self.rule, name, value, dtype)
+                values.append(encode(value))
         return torch.tensor(values, dtype=dtype, device=device)
 
     def bounded(self, learned: Tensor) -> Tensor:
@@ -99,9 +101,14 @@ class Level:
 
         return self._each_row(learned, clamped)
 
-    def decoded(self, learned: Tensor) -> Tensor:
-        """The values of the learned coordinates."""
-        return self._each_row(learned, lambda name, x: self.rule.coordinates_of(name).decode(x))
+    def usable(self, learned: Tensor) -> Tensor:
+        """The values of the learned coordinates; nan where one has to be below 1 and is 1."""
+
+        def value(name: str, row: Tensor) -> Tensor:
+            decoded = self.rule.coordinates_of(name).decode(row)
+            return decoded.where(decoded < 1.0, nan) if is_below_1(self.rule, name) else decoded
+
+        return self._each_row(learned, value)
 
     def _each_row(self, learned: Tensor, change: Callable[[str, Tensor], Tensor]) -> Tensor:
         rows = [change(name, row) for name, row in self.split(self.learned, learned).items()]

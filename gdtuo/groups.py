@@ -205,7 +205,7 @@ def _moved(value: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 def check_alike(groups: list[Group], saved: list[Group]) -> None:
     """Raise `GdtuoError` unless ``saved`` has the same numbers of parameters in its groups."""
-    ours, theirs = ([len(group["params"]) for group in every] for every in (groups, saved))
+    ours, theirs = ([len(group.get("params", ())) for group in every] for every in (groups, saved))
     if ours != theirs:
         raise GdtuoError(
             f"The state has groups of {theirs} parameters, this tower of {ours}. Build the tower "

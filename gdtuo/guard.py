@@ -38,7 +38,7 @@ def finite(made: Draft) -> Tensor:
         look(i, step.hypergradient, step.inputs.g.square())
     for i, step in reversed(list(enumerate(steps))):  # a new value makes the step beneath
         kept = [value.expand_as(step.learned) for value in step.state.values()]
-        look(i, step.learned, learner.levels[i].decoded(step.learned), *kept)
+        look(i, step.learned, learner.levels[i].usable(step.learned), *kept)
     return torch.cat([gradient, *entries])
 
 

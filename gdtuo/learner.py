@@ -193,12 +193,6 @@ class Learner:
         """Keep ``value``; with ``ok``, a flag on the device, only where that is true."""
         self.store[key] = value if ok is None else torch.where(ok, value, self.store[key])
 
-    def count(self) -> None:
-        """Count a step whose tensors have been written already."""
-        for cell in self.cells():
-            cell.count()
-        self.store["steps"] += 1
-
     def values(self, parts: Parts | None) -> list[dict[str, Any]]:
         """The values of each level in their own units; by part where there are copies."""
         vectors = (level.values(*self.coordinates(i)) for i, level in enumerate(self.levels))
@@ -223,9 +217,9 @@ class Learner:
         """Raise `GdtuoError` unless ``saved`` is the state of a tower of this structure."""
         if "tower" not in saved:
             raise GdtuoError("This is not the state of a gdtuo.Tower. Load it where it was saved.")
-        if saved["format"] > FORMAT:
+        if (theirs := saved.get("format", 0)) > FORMAT:
             raise GdtuoError(
-                f"The state has format {saved['format']}; this version of gdtuo reads up to "
+                f"The state has format {theirs}; this version of gdtuo reads up to "
                 f"{FORMAT}. Upgrade gdtuo."
             )
         theirs, ours = _decoded(saved["tower"]), _decoded(self.store["tower"])
@@ -244,7 +238,14 @@ class Learner:
             )
 
     def check_layout(self, saved: Store) -> None:
-        """Raise `GdtuoError` unless ``saved`` has as many copies of everything."""
+        """Raise `GdtuoError` unless ``saved`` has everything, and as many copies of it."""
+        own = ("steps", "previous_lr_factor", "unscheduled_lr")
+        numbers = (key for key, x in self.store.items() if key[:5] == "level" and type(x) is int)
+        if lacking := {*own, *numbers} - {BEGUN} - saved.keys():
+            raise GdtuoError(
+                f"The state has no {', '.join(sorted(lacking))} in a group. Give all of what "
+                "`state_dict()` returned."
+            )
         layouts = [
             {
                 key: list(value.shape)

@@ -36,18 +36,22 @@ class Safeguards:
             the square root of its number of elements). Keeps a step size that is far too large from
             destroying the weights before it is mended. The hypergradient is that of the step
             without the cap. None: no limit.
-        start: from what to what length, relative to the norm of all parameters together, the first
-            step is to be: the step size that level 0 starts from is brought to the nearest end of
-            that range, as if no schedule had a part in it. So a first guess may be anything. A step
-            of length 0 is not the first one, for up to 100 steps, of which one flag is read from
-            the device, as a rule in the second step alone. None: it starts as given.
-        stride: how long a step of all parameters may be, relative to their norm. Where it would be
-            longer, the step size is brought down by as much before the step is taken, which is then
-            as long as that, or almost where a part of it does not depend on the step size. None: no
+        start: from what to what length, relative to the norm of all parameters that share a step
+            size, their first step is to be: the step size that level 0 starts from is brought to
+            the nearest end of that range, as if no schedule had a part in it. So a first guess may
+            be anything. A step of length 0 is not the first one, for up to 100 steps, of which one
+            flag is read from the device, as a rule in the second step alone. None: it starts as
+            given.
+        stride: how long a step of all parameters that share a step size may be, relative to their
+            norm. Where it would be longer, the step size is brought down by as much before the step
+            is taken, which is then as long as that. It may be longer where a part of it does not
+            depend on the step size, as with an average of weights: such a part is not limited, and
+            where it alone is too long the step size comes to nothing while that lasts. None: no
             limit. Both are for an ``lr`` that is learned alone, in ``log`` coordinates, and are no
-            derivatives.
+            derivatives. For groups that are to be measured together there is ``per="tower"``.
         guard: how many steps may be skipped in a row. A step in which the gradient, a hypergradient
-            or what it would make of a hyperparameter is not finite is skipped: it changes nothing.
+            or what it would make of a hyperparameter is not finite, or a beta that is below 1 would
+            round to 1, is skipped: it changes nothing.
             It is counted (`Tower.skipped_steps`), the first time that values are read there is a
             warning with the level and the name, and as many as this in a row are an error, so that
             a run that stands still is not taken for a stable one; the count is looked at once in so

@@ -1,5 +1,6 @@
-"""How far all parameters move together, relative to their norm: what brings a step size that is far
-off into range in the first step, and brings one down that is too large before a step is taken.
+"""How far all parameters that share a step size move together, relative to their norm: what brings
+one that is far off into range in the first step, and brings down one that is too large before a
+step is taken.
 
 Neither is a derivative. Both are of a step size in log coordinates, which they change by a factor.
 """

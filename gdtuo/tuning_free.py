@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from gdtuo.errors import GdtuoError
 from gdtuo.hyperparameters import constant, hyperparameter, logistic, unit_interval
 from gdtuo.rule import Rule, State, Values
 from gdtuo.rules import corrected_root, moments, root
@@ -92,7 +93,7 @@ class Seek(Rule):
         lr: the step in x, raw coordinates, any finite number.
         beta1, beta2: between 0 and 1; the coordinate x of each has beta = (tanh(x) + 1) / 2.
         push: what is added to a step, as a share of it; nothing where g is 0, which tells nothing.
-        max_push: what that share is at most, while there is more of it.
+        max_push: the most that this share may be.
         boost: by how much the first step is larger, and the push in it; its square is the number of
             steps after which they are no larger than ``lr`` and ``push``.
         eps: outside the root; as small as keeps the first step from 0 / 0.
@@ -139,6 +140,7 @@ RULE = ScheduleFreeAdam(  # type: ignore[call-arg]
     optimizer=Seek(),  # type: ignore[call-arg]
 )
 START, STRIDE = (0.003, 0.01), 0.02
+OPTIONS = ("per", "maximize", "safeguards", "compile", "capturable")  # of `Tower`
 
 
 def default(params: Iterable[Any], lr: float = 1e-3, **options: Any) -> Tower:
@@ -154,7 +156,7 @@ def default(params: Iterable[Any], lr: float = 1e-3, **options: Any) -> Tower:
     - The step size is learned in log space by scale-free steps, so that no number depends on the
       task.
     - Weights are averaged, which does what a schedule would.
-    - The first step is brought to between 0.003 and 0.01 of the norm of all parameters together:
+    - The first step is brought to between 0.003 and 0.01 of the norm of all parameters of a group:
       that replaces a first guess which is off by more. Where a step would be more than 0.02 of it,
       the step size is brought down by as much before it is taken.
     - The trace and the push of `Seek` are against the greed of hypergradients.
@@ -163,7 +165,9 @@ def default(params: Iterable[Any], lr: float = 1e-3, **options: Any) -> Tower:
     are as they are; give a `Tower` of your own to learn them.
 
     Args:
-        params: parameters, or parameter groups, each of which learns a step size of its own.
+        params: parameters, or parameter groups, each of which learns a step size of its own, by the
+            norm of its own; with ``per="tower"`` there is one for all. Biases by themselves start
+            slowly, for their norm is small: let them share with the weights.
         lr: a first guess at the step size, if there is one.
         options: of `Tower`; of ``safeguards``, ``start`` and ``stride`` are replaced.
 
@@ -181,6 +185,11 @@ def default(params: Iterable[Any], lr: float = 1e-3, **options: Any) -> Tower:
         >>> optimizer
         Tower(ScheduleFreeAdam^lr(...) / Seek, parameters in each group: [2])
     """
+    if unknown := options.keys() - OPTIONS:
+        raise GdtuoError(
+            f"default: no option {', '.join(sorted(unknown))}. Give some of {', '.join(OPTIONS)}, "
+            "or build a gdtuo.Tower with a rule of your own."
+        )
     safe = options.pop("safeguards", NO_SAFEGUARDS)
     if isinstance(safe, Safeguards):
         safe = dataclasses.replace(safe, start=START, stride=STRIDE)

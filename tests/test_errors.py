@@ -58,6 +58,13 @@ def stepped_along(cotangents):
     tower.step(cotangents=cotangents)
 
 
+def without_number(*keys):
+    """The state of a tower without some of what its groups have."""
+    state = Tower(parameters(), ADAM).state_dict()
+    groups = [{k: v for k, v in group.items() if k not in keys} for group in state["param_groups"]]
+    return {**state, "param_groups": groups}
+
+
 def without_key(key):
     state = Tower(parameters(), ADAM).state_dict()
     del state["state"][0][key]
@@ -114,6 +121,22 @@ REFUSED = {
     "one of a member": (
         lambda: gdtuo.Ensemble([nn.Linear(1, 1)] * 2, [Adam(), Adam(beta2=0.99999999)]),
         r"Adam: beta2=0\.99999999 is 1 in torch\.float32",
+    ),
+    "a log lr that is rounded to 0": (
+        lambda: gdtuo.default(single(), lr=1e-46),
+        r"ScheduleFreeAdam: lr=1e-46 is 0 in torch\.float32, in which .* between 1e-37 and 1e38",
+    ),
+    "one beyond float32": (
+        lambda: Tower(single(), SGD(optimizer=SGD({"lr": 1e39}, coordinates={"lr": "log"}))),
+        r"SGD: lr=1e\+39 is inf in torch\.float32",
+    ),
+    "an option that default hasn't got": (
+        lambda: gdtuo.default(single(), learn=["lr"], rule=Adam()),
+        r"default: no option learn, rule\. Give some of per, .* build a gdtuo\.Tower",
+    ),
+    "a backend": (
+        lambda: Tower(single(), Adam(), compile="inductr"),
+        r"Tower: compile='inductr' is no backend of torch\.compile\. Give True, or one of",
     ),
     "beta 0": (lambda: Adam(beta2=0.0), r"Adam: beta2=0\.0 is outside its domain\. Give"),
     "beta almost 0": (lambda: Adam(beta1=1e-17), r"Adam: beta1=1e-17 is outside its domain\. Give"),
@@ -428,6 +451,10 @@ REFUSED = {
     "a level by a text": (
         lambda: Tower(parameters(), ADAM).freeze(level="0"),
         r"Level 0 of .* learns nothing",
+    ),
+    "a state without a count": (
+        lambda: loaded(Tower(parameters(), ADAM), without_number("previous_lr_factor", "steps")),
+        r"The state has no previous_lr_factor, steps in a group\. Give all of what",
     ),
     "a state without some of the rule's": (
         lambda: loaded(Tower(parameters(), ADAM), without_key("exp_avg")),

@@ -246,6 +246,20 @@ def test_a_level_further_up_is_named():
     assert all(math.isfinite(level["lr"]) for level in values)
 
 
+def test_a_beta_of_1_is_not_taken():
+    """It is finite, but the step that it makes is not."""
+    model = make_model(torch.float32)
+    tower = gdtuo.Tower(model.parameters(), gdtuo.parse("Adam^{beta1} / SGD(1)"), safeguards=GUARD)
+    train(model, tower, 2, dtype=torch.float32)
+    before, values = parameters_of(model), read(tower)
+    along = [p.grad.mul(1e9) for p in model.parameters()]
+    loss_at(model, 2, torch.float32).backward()
+    tower.step(cotangents=along)
+    with pytest.warns(RuntimeWarning, match=r"not finite: the hypergradient of level 0's beta1 \("):
+        assert tower.hyperparameters() == values[0]
+    assert same(before, parameters_of(model))
+
+
 def test_in_a_group_of_several():
     _, tower = run(gdtuo.parse("SGD(0.1) / SGD(0.01)"), events(CLEAN, NAN, CLEAN), halves)
     with pytest.warns(RuntimeWarning, match=r"loss gradient in group 1 \(once\)\."):
