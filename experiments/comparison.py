@@ -3,9 +3,9 @@
 The rule: where the record is that of a run alone, on the same kind of machine with the same torch,
 device and threads (`experiments.provenance.BITS`), everything must be equal to the bit. Elsewhere,
 and where the run was a member of an ensemble, which agrees with one alone to rounding only, the
-status must be equal, and the metric must lie within the 99 % prediction interval (Student's t) of
-the recorded seeds of its cell at that epoch, which is never taken to be narrower than half a point
-of error either way, or two percent of a perplexity or loss. One run in eight of a study (one of
+status must be equal, and the metric and the training loss must each lie within the 99 % prediction
+interval (Student's t) of the recorded seeds of its cell at that epoch, which is never taken to be
+narrower than half a point of error either way, or two percent of a perplexity or loss. One run in eight of a study (one of
 fewer too, but not all) may be unlike its record even so, for such an interval is left now and then
 by chance, and far too large a step size makes much of other rounding.
 """
@@ -24,7 +24,9 @@ from experiments.run import Record
 from experiments.train import last
 
 # By metric: the least that is allowed, as it is and as a share of the mean.
-NARROWEST = {"test_error": (0.5, 0.0), "test_perplexity": (0.0, 0.02), "test_loss": (0.0, 0.02)}
+NARROWEST = {"test_error": (0.5, 0.0)} | dict.fromkeys(
+    ("test_perplexity", "test_loss", "train_loss"), (0.0, 0.02)
+)
 BEGINNING = ("status", "started", "curves", "final")
 REPEATED = (*BEGINNING, "lr_last_epoch", "steps")
 
@@ -62,14 +64,15 @@ def difference(
         return f"not equal to the bit: {', '.join(unequal)}" if unequal else None
     if found.final is None:
         return None
-    metric = tasks.find(found.run.task).metric
-    values = [record.final[metric] for record in seeds if record.final]
-    middle = statistics.mean(values)
-    least, share = NARROWEST[metric]
-    allowed = max(least, share * middle, _spread(values))
-    if abs(found.final[metric] - middle) <= allowed:
-        return None
-    return f"{metric} {found.final[metric]:.2f}, but the seeds allow {middle:.2f} ± {allowed:.2f}"
+    for metric in (tasks.find(found.run.task).metric, "train_loss"):  # studies are judged by either
+        values = [record.final[metric] for record in seeds if record.final]
+        middle = statistics.mean(values)
+        least, share = NARROWEST[metric]
+        allowed = max(least, share * middle, _spread(values))
+        value = found.final[metric]
+        if not abs(value - middle) <= allowed:
+            return f"{metric} {value:.3g}, but the seeds allow {middle:.3g} ± {allowed:.2g}"
+    return None
 
 
 def _covers(found: Any, recorded: Any) -> bool:

@@ -40,8 +40,14 @@ def test_on_the_same_machine_everything_is_equal_to_the_bit(seeds):
 
 def test_elsewhere_the_spread_of_the_seeds_allows_for_some(seeds):
     assert difference(elsewhere(error(seeds[0], 5.5)), seeds[0], seeds) is None
-    assert "the seeds allow 5.00 ± 4.58" in difference(
-        elsewhere(error(seeds[0], 9.9)), seeds[0], seeds
+    wrong = elsewhere(error(seeds[0], 9.9))
+    assert difference(wrong, seeds[0], seeds) == "test_error 9.9, but the seeds allow 5 ± 4.6"
+    loss = seeds[0].final["train_loss"]
+    other = elsewhere(
+        dataclasses.replace(seeds[0], final=seeds[0].final | {"train_loss": 2 * loss})
+    )
+    assert difference(other, seeds[0], seeds).startswith(
+        f"train_loss {2 * loss:.3g}, but the seeds"
     )
 
 
