@@ -5,9 +5,9 @@ device and threads (`experiments.provenance.BITS`), everything must be equal to 
 and where the run was a member of an ensemble, which agrees with one alone to rounding only, the
 status must be equal, and the metric and the training loss must each lie within the 99 % prediction
 interval (Student's t) of the recorded seeds of its cell at that epoch, which is never taken to be
-narrower than half a point of error either way, or two percent of a perplexity or loss. One run in eight of a study (one of
-fewer too, but not all) may be unlike its record even so, for such an interval is left now and then
-by chance, and far too large a step size makes much of other rounding.
+narrower than half a point of error either way, or two percent of a perplexity or loss. One run in
+eight of a study (one of fewer too, but not all) may be unlike its record even so, for such an
+interval is left now and then by chance, and far too large a step size makes much of other rounding.
 """
 
 import dataclasses

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from experiments import ExperimentError
+from experiments import ExperimentError, tasks
 from experiments.provenance import BITS
 from experiments.run import SCHEMA, Record, Run
 
@@ -37,7 +37,15 @@ def read(path: Path) -> dict[str, Record]:
 
 
 def _record(fields: dict[str, Any]) -> Record:
-    return Record(**{**fields, "run": Run(**fields["run"])})
+    record = Record(**{**fields, "run": Run(**fields["run"])})
+    if record.status not in ("ok", "diverged", "failed"):
+        raise ValueError(f"its status is {record.status!r}")
+    if (record.final is not None) != (record.status == "ok"):
+        raise ValueError(f"its status is {record.status!r}, and its final figures {record.final!r}")
+    metric = tasks.find(record.run.task).metric
+    if record.final is not None and not isinstance(record.final.get(metric), (int, float)):
+        raise TypeError(f"its final {metric} is {record.final.get(metric)!r}")
+    return record
 
 
 def _rank(record: Record) -> tuple[bool, str]:

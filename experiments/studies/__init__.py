@@ -77,5 +77,5 @@ def find(name: str) -> Study:
         command = TIMINGS[name].command("paper")
         raise ExperimentError(f"{name} is measured, not trained: use {command}")
     if name not in STUDIES:
-        raise ExperimentError(f"there is no study {name!r}; known: {', '.join(STUDIES)}")
+        raise ExperimentError(f"there is no study {name!r}; known: {', '.join(EXHIBITS)}")
     return STUDIES[name]

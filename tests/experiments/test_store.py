@@ -74,6 +74,10 @@ def test_another_schema_is_named(path, records):
         ({"run": {"tower": "Prodigy(1)"}}, "is no rival"),
         ({"run": {"tower": "SGD("}}, "GdtuoError"),
         ({"run": {"tower": 5}}, "AttributeError"),
+        ({"status": "bogus"}, "its status is 'bogus'"),
+        ({"status": "diverged"}, "its status is 'diverged', and its final figures {"),
+        ({"final": None}, "its status is 'ok', and its final figures None"),
+        ({"final": {"test_error": ...}}, "its final test_error is None"),
         ({"provenance": {"finished": None}}, "'finished' of its provenance is no text"),
         ({"provenance": {"finished": ...}}, "its provenance lacks finished"),
         ({"provenance": {"device": ..., "torch": ...}}, "its provenance lacks device, torch"),
@@ -86,8 +90,10 @@ def test_a_line_that_is_json_but_no_record_is_named(path, records, changes, reas
     lines = path.read_text().splitlines(keepends=True)
     fields = json.loads(lines[1])
     for name, values in changes.items():
-        changed = fields[name] | values
-        fields[name] = {key: value for key, value in changed.items() if value is not ...}
+        if isinstance(values, dict):
+            changed = fields[name] | values
+            values = {key: value for key, value in changed.items() if value is not ...}
+        fields[name] = values
     path.write_text(lines[0] + json.dumps(fields) + "\n")
     with pytest.raises(ExperimentError, match=r"tier\.jsonl, line 2 is not a record") as error:
         read(path)
