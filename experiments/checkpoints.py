@@ -7,9 +7,7 @@ records.
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import torch
 
 import gdtuo
 from experiments import ExperimentError
+from experiments.files import replacing
 from experiments.run import Run, Unfinished
 
 FORMAT = 1  # raised when what a payload holds changes
@@ -42,18 +41,12 @@ def save(path: Path, unfinished: Unfinished) -> None:
         "sha256": hashlib.sha256(unfinished.payload).hexdigest(),
     }
     file = place(path, unfinished.runs)
-    temporary = file.with_suffix(".new")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
+        with replacing(file) as stream:
             stream.write(json.dumps(header).encode() + b"\n")
             stream.write(unfinished.payload)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, file)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise ExperimentError(
             f"cannot write to {file}: {error.strerror}. All records are safe, and so is the last "
             f"checkpoint of these runs if there is one; make room and start again"

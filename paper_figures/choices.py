@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from experiments.files import write_text
 from experiments.studies.choices import CHOICES, name
 from experiments.studies.choices import STUDY as STUDY
 from paper_figures import points
@@ -105,7 +106,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
             axes.set_title(f"otherwise: {choice.otherwise}", size="small", loc="left")
         panels[-1].set_xlabel("test error (%), each seed")
         legend(canvas, [panels[0]], 3)
-    path.with_suffix(".md").write_text(_table(results))
+    write_text(path.with_suffix(".md"), _table(results))
     return [path.with_suffix(".svg")]
 
 

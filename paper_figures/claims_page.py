@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from experiments.files import write_text
 from experiments.run import Record
 from experiments.study import Study
 from experiments.timing.record import Timing
@@ -59,7 +60,7 @@ def write(judged: Sequence[Judged], folder: Path) -> Path:
         parts += _unrecorded(*each)
     found = [results for _, results, _ in recorded]
     parts += ["## Where the numbers come from", *map(_provenance, found)]
-    path.write_text(points.page(parts))
+    write_text(path, points.page(parts))
     return path
 
 

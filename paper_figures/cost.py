@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.files import write_text
 from experiments.studies.cost import COMPILED_OWN
 from experiments.studies.tuning import OWN, RIVAL_NAMES
 from experiments.timing.measurement import Measurement
@@ -112,7 +113,7 @@ def draw(results: Timings, folder: Path) -> list[Path]:
             axes.set_xlim(left=0.5)
             axes.set_title(f"{results.study.workloads[workload].title}, {device}", size="small")
             axes.set_xlabel("times torch.optim.Adam's step", size="small")
-    path.with_suffix(".md").write_text(_page(results))
+    write_text(path.with_suffix(".md"), _page(results))
     return [path.with_suffix(".svg")]
 
 

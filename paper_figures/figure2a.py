@@ -4,6 +4,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
+from experiments.files import write_text
 from experiments.studies.figure2a import KINDS, MOMENTA, STEP_SIZES, name
 from experiments.words import counted
 from paper_figures import curves, points
@@ -208,7 +209,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
             block.supxlabel("epoch")
             block.supylabel(f"{label}, logarithmic")
         legend(canvas, [panels[0, 0]], 3)
-    path.with_suffix(".md").write_text(_table(results))
+    write_text(path.with_suffix(".md"), _table(results))
     return [path.with_suffix(".svg")]
 
 

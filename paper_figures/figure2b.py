@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from experiments.files import write_text
 from experiments.studies.figure2b import EPOCHS, LINES, START
 from experiments.words import counted
 from paper_figures import curves, points
@@ -142,7 +143,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
             label="learned, the paper's" if read else None,
         )  # fmt: skip
         legend(canvas, panels, 4)
-    path.with_suffix(".md").write_text(_table(results))
+    write_text(path.with_suffix(".md"), _table(results))
     return [path.with_suffix(".svg")]
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from experiments.files import write_text
 from experiments.studies.figure3 import KINDS, STEP_SIZES, name
 from paper_figures import curves, points
 from paper_figures.claims import (
@@ -169,7 +170,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
                 for (mean, _), color in zip(PAPER[lr], ("black", PALETTE[0]), strict=True):
                     axes.axhline(mean, color=color, linestyle=":", label="the paper's end")
         legend(canvas, [panels[1, 0]], 3)
-    path.with_suffix(".md").write_text(_table(results))
+    write_text(path.with_suffix(".md"), _table(results))
     return [path.with_suffix(".svg")]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
+from experiments.files import write_text
 from experiments.studies.figure4f import HEIGHTS
 from experiments.timing.measurement import Interval, Measurement
 from experiments.timing.workload import FUSED, PLAIN, tower
@@ -54,7 +55,7 @@ def draw(results: Timings, folder: Path) -> list[Path]:
     }
     for path, plot in plots.items():
         plot(results, path)
-    (folder / f"{results.tier}.md").write_text(table(results))
+    write_text(folder / f"{results.tier}.md", table(results))
     return [path.with_suffix(".svg") for path in plots]
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from experiments.files import write_text
 from experiments.studies.heights2019 import HEIGHTS, STEP_SIZES, name
 from paper_figures import points
 from paper_figures.claims import (
@@ -137,7 +138,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
         axes.set_ylabel("test error (%)")
         axes.set_title("mean, 95 % interval", size="small")
         canvas.legend(loc="outside lower center", ncols=2)
-    path.with_suffix(".md").write_text(_table(results))
+    write_text(path.with_suffix(".md"), _table(results))
     return [path.with_suffix(".svg")]
 
 

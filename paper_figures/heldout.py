@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.files import write_text
 from experiments.studies.heldout import GRID
 from experiments.studies.tuning import FAR, OWN, PLAIN, RIVAL_NAMES, USUAL, Training, name
 from paper_figures import goals, points
@@ -142,8 +143,8 @@ def draw(results: Results, folder: Path) -> list[Path]:
     for title, trainings in parts.items():
         tables.append(f"## {title[0].upper()}{title[1:]}")
         tables += [_table(results, training) for training in trainings]
-    path.with_suffix(".md").write_text(
-        goals.page(results, RULES, tables, claims(results), path.stem)
+    write_text(
+        path.with_suffix(".md"), goals.page(results, RULES, tables, claims(results), path.stem)
     )
     return [path.with_suffix(".svg")]
 

@@ -7,6 +7,7 @@ from statistics import mean
 import numpy as np
 
 import gdtuo
+from experiments.files import write_text
 from experiments.studies.horizon import (
     HORIZONS,
     OTHERS,
@@ -233,7 +234,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
             handles[0][0] + handles[1][0], handles[0][1] + handles[1][1],
             loc="outside lower center", ncols=4,
         )  # fmt: skip
-    path.with_suffix(".md").write_text(_table(results))
+    write_text(path.with_suffix(".md"), _table(results))
     return [path.with_suffix(".svg")]
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from experiments.files import write_text
 from experiments.rivals import PARTS
 from experiments.studies.ingredients import VARIANTS, variant, without
 from experiments.studies.tuning import FAR, OWN, Training, name
@@ -95,8 +96,8 @@ def draw(results: Results, folder: Path) -> list[Path]:
         handles, labels = panels[0].get_legend_handles_labels()
         canvas.legend(handles, labels, loc="outside lower center", ncols=len(FAR))
     tables = [_table(results, training) for training in trainings]
-    path.with_suffix(".md").write_text(
-        goals.page(results, RULES, tables, claims(results), path.stem)
+    write_text(
+        path.with_suffix(".md"), goals.page(results, RULES, tables, claims(results), path.stem)
     )
     return [path.with_suffix(".svg")]
 

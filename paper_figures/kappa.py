@@ -8,6 +8,7 @@ import matplotlib.ticker
 from matplotlib.axes import Axes
 
 import gdtuo
+from experiments.files import write_text
 from experiments.studies.kappa import BASELINES, TOWERS, grid, name
 from paper_figures import points
 from paper_figures.claims import (
@@ -197,7 +198,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
             _panel(axes, results, plain)
         canvas.supxlabel("kappa, the step size of the top optimizer")
         canvas.supylabel("test error (%)")
-    path.with_suffix(".md").write_text(_table(results))
+    write_text(path.with_suffix(".md"), _table(results))
     return [path.with_suffix(".svg")]
 
 

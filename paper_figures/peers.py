@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from experiments.files import write_text
 from experiments.studies import cost
 from experiments.studies.peers import GRIDS, SCHEDULED, grid
 from experiments.studies.tuning import OWN, PLAIN, RIVAL_NAMES, SGD, Training, name
@@ -166,8 +167,8 @@ def draw(results: Results, folder: Path) -> list[Path]:
     tables = [_overall(results)]
     for training in trainings:
         tables.append(_table(results, training, measured(results, training, folder.parent)))
-    path.with_suffix(".md").write_text(
-        goals.page(results, RULES, tables, claims(results), path.stem)
+    write_text(
+        path.with_suffix(".md"), goals.page(results, RULES, tables, claims(results), path.stem)
     )
     return [path.with_suffix(".svg")]
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from experiments import ExperimentError
+from experiments.files import write_text
 from paper_figures import table1
 from paper_figures.results import Results
 from paper_figures.table1_claims import judge_rows
@@ -36,7 +37,7 @@ def write(results: Results, summary: str, folder: Path, readme: Path = README) -
     text = _filled(text, "verdicts", summary)
     text = _filled(text, "table1", table1.rows(results, judge_rows(results)))
     text = _filled(text, "benchmarks", benchmarks(folder / BENCHMARKS))
-    readme.write_text(text, encoding="utf-8")
+    write_text(readme, text)
     return readme
 
 
@@ -44,7 +45,7 @@ def write_performance(folder: Path, page: Path = PERFORMANCE) -> Path:
     """Fill in the tables of the page on what a step costs; returns its path."""
     text = _filled(page.read_text(encoding="utf-8"), "floor", floor(folder / BENCHMARKS))
     text = _filled(text, "gap", gap(folder / BENCHMARKS))
-    page.write_text(text, encoding="utf-8")
+    write_text(page, text)
     return page
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.files import write_text
 from paper_figures import limitations, points, unsaid
 from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED, TOO_SHORT
 from paper_figures.claims_page import Judged
@@ -61,7 +62,7 @@ def write(judged: Sequence[Judged], folder: Path) -> Path:
     parts += ["## What the paper leaves out", unsaid.table(results)]
     parts += ["## The paper's limitations", limitations.table(results)]
     path = folder / "REPORT.md"
-    path.write_text(points.page(parts))
+    write_text(path, points.page(parts))
     return path
 
 

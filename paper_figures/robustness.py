@@ -5,6 +5,7 @@ from pathlib import Path
 import seaborn as sns
 from matplotlib.axes import Axes
 
+from experiments.files import write_text
 from experiments.studies.robustness import GUESSES, SOUGHT, contenders, guesses, spacing
 from experiments.studies.tuning import OWN, PLAIN, Training, name
 from paper_figures import curves, goals, points
@@ -145,7 +146,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
             _step_sizes(axes, results, training)
         panels[0].set_ylabel("step size of the default")
         legend(canvas, [panels[0]], 7)
-    path.with_suffix(".md").write_text(_page(results, path.stem, steps.stem))
+    write_text(path.with_suffix(".md"), _page(results, path.stem, steps.stem))
     return [path.with_suffix(".svg"), steps.with_suffix(".svg")]
 
 

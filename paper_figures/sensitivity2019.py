@@ -7,6 +7,7 @@ from statistics import mean
 
 from matplotlib.axes import Axes
 
+from experiments.files import write_text
 from experiments.studies.sensitivity2019 import HEIGHTS, STEP_SIZES, name
 from paper_figures import points
 from paper_figures.claims import (
@@ -228,7 +229,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
             axes.set_xlabel("first step size of every level")
         canvas.supylabel("test accuracy (%)")
         legend(canvas, [panels[0, 1]], 4)
-    path.with_suffix(".md").write_text(_table(results))
+    write_text(path.with_suffix(".md"), _table(results))
     return [path.with_suffix(".svg")]
 
 

@@ -12,6 +12,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from experiments.files import replacing
+
 PALETTE = sns.color_palette("colorblind")
 # Opaque and light, so that a figure reads the same on a light page and on a dark one.
 SETTINGS = {
@@ -23,6 +25,9 @@ SETTINGS = {
     "svg.hashsalt": "gdtuo",
 }
 
+# By kind of file; without what would differ from one drawing to the next.
+METADATA = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
+
 
 @contextmanager
 def figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
@@ -31,8 +36,9 @@ def figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
         canvas = Figure(size, layout="constrained")
         yield canvas
         path.parent.mkdir(parents=True, exist_ok=True)
-        canvas.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
-        canvas.savefig(path.with_suffix(".png"), metadata={"Software": None})
+        for kind, metadata in METADATA.items():
+            with replacing(path.with_suffix(f".{kind}")) as stream:
+                canvas.savefig(stream, format=kind, metadata=metadata)
 
 
 def heading(title: str, caption: str) -> str:

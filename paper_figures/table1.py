@@ -4,6 +4,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
+from experiments.files import write_text
 from paper_figures import points
 from paper_figures.claims import (
     Claim,
@@ -31,7 +32,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
     }
     for path, plot in plots.items():
         plot(results, path)
-    (folder / f"{results.tier}.md").write_text(table(results))
+    write_text(folder / f"{results.tier}.md", table(results))
     return [path.with_suffix(".svg") for path in plots]
 
 

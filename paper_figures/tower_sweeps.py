@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib.ticker
 from matplotlib.axes import Axes
 
+from experiments.files import write_text
 from experiments.studies.tower_sweeps import TowerSweep
 from paper_figures import points
 from paper_figures.claims import Claim, estimate, findings, ruling, standing
@@ -84,7 +85,7 @@ def draw(results: Results, folder: Path, paper: Lines, rules: str) -> list[Path]
         handles[DIVERGED] = handles.pop(DIVERGED)  # last, after the heights
         columns = len(results.study.heights) + 1
         canvas.legend(handles.values(), handles, loc="outside lower center", ncols=columns)
-    path.with_suffix(".md").write_text(table(results, paper, rules))
+    write_text(path.with_suffix(".md"), table(results, paper, rules))
     return [path.with_suffix(".svg")]
 
 

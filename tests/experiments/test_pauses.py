@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from experiments import ExperimentError, checkpoints, data, store
+from experiments import ExperimentError, checkpoints, data, files, store
 from experiments.batches import batches
 from experiments.execution import CheckpointError, Pause, execute_all
 from experiments.executors import cluster
@@ -183,7 +183,7 @@ def test_a_full_disk_leaves_no_half_of_a_checkpoint(path, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(ExperimentError, match="No space left on device"):
         checkpoints.save(path, paused())
     assert list(checkpoints.folder(path).iterdir()) == []

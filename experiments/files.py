@@ -1,0 +1,32 @@
+"""Files that are whole at any time: what is written takes the place of the old file at once."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """What the block writes becomes the content of `path` at its end, when all is on the disk.
+
+    If the block or the disk fails, the old file stays as it was.
+    """
+    temporary = path.with_name(f"{path.name}.new")  # in the same folder: it can only be renamed
+    try:
+        with temporary.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Make `text` the content of `path`, all of it or not at all."""
+    with replacing(path) as stream:
+        stream.write(text.encode())
