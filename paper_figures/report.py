@@ -8,7 +8,7 @@ from experiments.files import write_text
 from paper_figures import limitations, points, unsaid
 from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED, TOO_SHORT
 from paper_figures.claims_page import Judged
-from paper_figures.results import TITLES, Results, extent
+from paper_figures.results import TITLES, Results, extent, length
 
 VERDICTS = (REPRODUCED, PARTLY, NOT, NOT_TESTABLE, TOO_SHORT, MISSING)
 # The studies of each part of the paper.
@@ -118,6 +118,6 @@ def _finding(module, results, claims) -> str:
         )
     failed = [claim.text for claim in claims if claim.verdict == NOT]
     against = f" Not borne out: {'; '.join(failed)}." if failed else ""
-    runs = f", {extent(results)}" if isinstance(results, Results) else ""
-    about = f"tier {results.tier}{runs}"
+    runs = [extent(results), length(results)] if isinstance(results, Results) else []
+    about = ", ".join(filter(None, [f"tier {results.tier}", *runs]))
     return f"- {title} ({about}). {module.summary(results)}{against} {link}"

@@ -1,11 +1,11 @@
 """The records of one tier of a study, arranged for drawing and judging."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments import ExperimentError, store
-from experiments.run import Record
+from experiments import ExperimentError, store, tasks
+from experiments.run import Record, Run
 from experiments.study import Exhibit, Study
 from experiments.timing.study import TimingStudy
 from experiments.words import counted
@@ -56,13 +56,36 @@ TITLES = {
 
 
 def caption(results: Results) -> str:
-    """What is shown: tier, data, seeds and gaps."""
+    """What is shown: tier, data, seeds and gaps, and of a shortened tier the length."""
     shown = TITLES.get(results.data, results.data)
     others = "" if results.data == results.study.data else ", which are not the paper's data"
     note = shown + others
     copies = {record.provenance.get("data_note") for record in results.all()} - {None}
     note = "; ".join([note, *sorted(copies)])
-    return f"Tier {results.tier}: {note}; {extent(results)}."
+    parts = filter(None, [note, extent(results), length(results)])
+    return f"Tier {results.tier}: {'; '.join(parts)}."
+
+
+def length(results: Results) -> str:
+    """How long the runs of a shortened tier are, and those of the fullest; empty for another."""
+    runs = [record.run for record in results.all()]
+    if not runs or not results.study.tier(results.tier).shortened:
+        return ""
+    fullest = list(results.study.tiers)[-1]
+    trained, _ = _lengths(runs)
+    full, unit = _lengths(cell.run for cell in results.study.select(fullest))
+    return f"trained for {trained} of tier {fullest}'s {full} {unit}"
+
+
+def _lengths(runs: Iterable[Run]) -> tuple[str, str]:
+    """All there are, and their unit: an epoch of so many steps is no pass through the data, and not
+    what others call one."""
+    counts, unit = set(), "epochs"
+    for run in runs:
+        if steps := {**tasks.find(run.task).options, **dict(run.options)}["epoch_steps"]:
+            unit = "steps"
+        counts.add(run.epochs * (steps or 1))
+    return " or ".join(f"{count:,}" for count in sorted(counts)), unit
 
 
 def extent(results: Results) -> str:

@@ -17,6 +17,7 @@ from paper_figures import (
     figure4c,
     figure4d,
     figure4e,
+    report,
 )
 from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED, TOO_SHORT
 from paper_figures.results import load
@@ -218,6 +219,23 @@ def test_what_must_be_said_of_the_data_is_in_the_caption(judged, tmp_path):
     judged("figure2b")
     caption = figure2b.caption(load(find("figure2b"), tmp_path))
     assert caption == "Tier paper: CIFAR-10; a copy; 3 seeds."
+
+
+@pytest.mark.parametrize(
+    ("study", "length"),
+    [
+        ("figure2a", "trained for 5 or 15 of tier paper's 200 epochs"),
+        ("figure3", "trained for 15,000 of tier paper's 50,000 steps"),
+        ("figure4c", "trained for 3 of tier paper's 100 epochs"),
+    ],
+)
+def test_how_short_runs_are_is_said_where_they_are_judged(judged, tmp_path, study, length):
+    judged(study, "small")
+    module, results = command.FIGURES[study], load(find(study), tmp_path)
+    assert module.caption(results).endswith(f"; {length}.")
+    found = claims_page.judge([(module, results)])
+    text = report.write(found, tmp_path).read_text()
+    assert f", {length}). " in text
 
 
 @pytest.mark.parametrize(
