@@ -133,6 +133,15 @@ def mean_excess(pairs: Sequence[tuple[Losses, Losses]], of: int) -> Estimate:
     return estimate((100 * (ratio(seed) - 1) for seed in sorted(seeds)), of)
 
 
+def said(over: Estimate, what: str = "") -> str:
+    """An excess in words: "4.2 [3.9, 4.5] % above DoG"; a negative one turned round, as "below"."""
+    if not over.n:
+        return over.text()
+    turned = Estimate(-over.mean, -over.high, -over.low, over.n, over.of)
+    found, word = (over, "above") if over.mean >= 0 else (turned, "below")
+    return f"{found.text(1, ' %')} {word} {what}".rstrip()
+
+
 def near(found: Estimate) -> bool | None:
     """Whether it is within the slack; None if nothing is known."""
     return bool(found.mean <= SLACK) if found.n else None
@@ -183,9 +192,7 @@ def no_worse(results: Results, cell: Cell) -> Claim:
     return Claim(
         f"On no task is the default more than {SLACK:g} % worse than the best rival",
         WITHIN,
-        lines(
-            f"{t.title}: {each.text(1, ' %')} above {rival}" for t, (each, rival) in found.items()
-        ),
+        lines(f"{t.title}: {said(each, rival)}" for t, (each, rival) in found.items()),
         fewest_known(over),
         verdict(parts, over),
         f"It holds on {tally(parts, 'tasks')}.",
@@ -213,7 +220,7 @@ def better(results: Results, cell: Cell) -> Claim:
     return Claim(
         "In the mean over the tasks the default is better than each rival",
         f"{SOURCE}: below each, with the whole interval",
-        lines(f"{found.text(1, ' %')} above {rival}" for rival, found in over.items()),
+        lines(said(found, rival) for rival, found in over.items()),
         fewest_known(over.values()),
         verdict(parts if complete else [*parts, None], over.values()),
         _better_than(over, parts)

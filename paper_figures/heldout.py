@@ -99,7 +99,7 @@ def _from(results: Results, guess: float) -> Claim:
         f"From {guess:g} the default ends within {SLACK:g} % of Adam's best constant step size on "
         "every held-out task",
         goals.WITHIN,
-        lines(f"{title}: {each.text(1, ' %')} above" for title, each in found.items()),
+        lines(f"{title}: {goals.said(each)}" for title, each in found.items()),
         goals.fewest_known(found.values()),
         goals.verdict(parts, found.values()),
         f"It holds on {tally(parts, 'tasks')}.",
@@ -117,7 +117,7 @@ def _tried(results: Results) -> Claim:
         goals.WITHIN,
         lines(
             f"{title}: "
-            + ", ".join(f"{found[title, guess].text(1, ' %')} from {guess:g}" for guess in FAR)
+            + "; ".join(f"from {guess:g} {goals.said(found[title, guess])}" for guess in FAR)
             for title in dict.fromkeys(title for title, _ in found)
         ),
         goals.fewest_known(found.values()),

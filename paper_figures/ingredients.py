@@ -62,7 +62,7 @@ def _worth(results: Results, part: str) -> Claim:
         whole = REPRODUCED if harmless and complete else PARTLY
         verdict = whole if known[most].mean > SLACK else NOT
     shown = [
-        f"{known[place].text(1, ' %')} ({place[0]}, from {place[1]:g})"
+        f"{goals.said(known[place])} ({place[0]}, from {place[1]:g})"
         for place in dict.fromkeys((most, least)) if place
     ]  # fmt: skip
     gaps = f" (places with runs: {len(known)} of {len(found)})" if len(known) < len(found) else ""

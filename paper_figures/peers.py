@@ -131,11 +131,11 @@ def summary(results: Results) -> str:
     own = over.pop(OWN)
     if not own.n:
         return "The default and tuned Adam have no runs in common yet."
-    others = ", ".join(f"{line} {x.text(1, ' %')}" for line, x in over.items() if x.n)
+    others = ", ".join(f"{line} {goals.said(x)}" for line, x in over.items() if x.n)
     return (
-        "How far the loss ends above that of tuned Adam, which took "
+        "Where the loss ends, against that of tuned Adam, which took "
         f"{len(GRIDS[PLAIN])} times as many steps, in the mean over the tasks: "
-        f"the default {own.text(1, ' %')}" + (f"; {others}." if others else ".")
+        f"the default {goals.said(own)}" + (f"; {others}." if others else ".")
     )
 
 
@@ -145,7 +145,7 @@ def _tuned(results: Results) -> Claim:
     return Claim(
         f"On every task the default ends within {SLACK:g} % of tuned Adam",
         goals.WITHIN,
-        lines(f"{title}: {each.text(1, ' %')} above" for title, each in found.items()),
+        lines(f"{title}: {goals.said(each)}" for title, each in found.items()),
         goals.fewest_known(found.values()),
         goals.verdict(parts, found.values()),
         f"It holds on {tally(parts, 'tasks')}.",

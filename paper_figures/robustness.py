@@ -92,7 +92,7 @@ def _every_guess(results: Results, training: Training) -> Claim:
         "best constant step size",
         goals.WITHIN,
         tally(parts, "first guesses")
-        + (f"; at worst {known[worst].text(1, ' %')} above, from {worst:g}" if worst else ""),
+        + (f"; at worst {goals.said(known[worst])}, from {worst:g}" if worst else ""),
         goals.fewest_known(found.values()),
         goals.verdict(parts, found.values()),
         f"Not from {far}." if far else "",

@@ -218,6 +218,12 @@ def test_what_was_tried_is_trained_last_and_shown_apart(saved, tmp_path):
     assert places[len(HELD_OUT) - 1] < tried < places[len(HELD_OUT)]
 
 
+def test_an_excess_in_words():
+    assert goals.said(estimate([4.0, 4.5], 2), "DoG") == "4.2 [4.0, 4.5] % above DoG"
+    assert goals.said(estimate([-4.0, 1.0], 3)) == "1.5 [-1.0, 4.0] % (2 of 3 runs) below"
+    assert goals.said(estimate([], 3), "nobody yet") == "0 of 3 runs"
+
+
 def test_an_axis_has_ticks_to_where_its_dots_end():
     axes = Figure().subplots()
     goals.ruled(axes, ["one", "two"], "title", "% above")
