@@ -51,7 +51,8 @@ class Results:
 
 TITLES = {
     "mnist": "MNIST", "fashion": "Fashion-MNIST", "cifar10": "CIFAR-10", "tolstoy": "War and Peace",
-    "caltech256": "Caltech-256",
+    "caltech256": "Caltech-256", "gaussian": "made-up Gaussian inputs",
+    "low_rank": "a made-up matrix of low rank",
 }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
-"""Beside the paper: the default on tasks that nothing of it was chosen on.
+"""Beside the paper: the default on tasks that nothing of it was chosen on, and on others.
 
-Those that it was tried on while it was designed are trained too, after them, and told apart.
+The others, which it was tried on while it was designed, are trained after them, and told apart.
 """
 
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ def cells(tier: Trials) -> Iterator[Cell]:
 
 STUDY = Study(
     "heldout",
-    "Beside the paper: the default on tasks that nothing of it was chosen on",
+    "Beside the paper: the default on held-out tasks, and on those that it was tried on",
     TIERS,
     cells,
     metric="train_loss",
