@@ -1,4 +1,4 @@
-"""`results/REPORT.md`: whether the paper reproduces, in two pages."""
+"""`results/REPORT.md`: whether the paper reproduces, and what was found."""
 
 from collections import Counter
 from collections.abc import Sequence

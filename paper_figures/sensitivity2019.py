@@ -152,7 +152,10 @@ def _starts(results: Results) -> Claim:
         "Each level moves the first step size that works (more than 80 % right) down",
         lines(f"height {h}: 10^{x:.2f}" for h, x in zip(PAPER, theirs, strict=True)),
         lines(
-            [f"height {h}: 10^ {o.text(2)}" for h, o in zip(PAPER, ours, strict=True)]
+            [
+                f"height {h}: {'10^' if o.n else ''}{o.text(2)}"
+                for h, o in zip(PAPER, ours, strict=True)
+            ]
             + [f"level {level} gains {gain.text(2)} decades" for level, gain in gains.items()]
         ),
         fewest_runs([*ours, *gains.values()]),
