@@ -212,27 +212,25 @@ def draw(results: Results, folder: Path) -> list[Path]:
             points.line(left, STEP_SIZES, losses, color=color, marker="o", label=_steps(horizon))
             own = points.point(results, name(horizon)).mean
             left.axhline(own, color=color, linestyle=":", linewidth=1)
-        left.axhline(math.nan, color="gray", linestyle=":", label="the tower's loss")
+        left.axhline(math.nan, color="gray", linestyle=":", label="the tower's loss, by horizon")
         left.set_xscale("log")
         left.set_xlabel("constant step size")
         left.set_ylabel("test loss")
         of = results.least_planned
         found = [estimate(logs(best(results, h)).values(), of) for h in HORIZONS]
         points.line(right, HORIZONS, found, color="black", marker="o", label="best constant")
-        own = estimate(logs(learned(results)).values(), of)
-        right.axhline(own.mean, color=PALETTE[3], linestyle="--", label=f"learned from {START:g}")
-        for start, style in zip(OTHERS, (":", "-."), strict=True):
-            other = estimate(logs(learned(results, elsewhere(start))).values(), of)
-            right.axhline(
-                other.mean, color=PALETTE[0], linestyle=style, label=f"learned from {start:g}"
-            )
+        # Colors and dashes that mean nothing on the left.
+        for (start, lrs), i in zip(_ends(results).items(), (4, 5, 9), strict=True):
+            end = estimate(logs(lrs).values(), of).mean
+            look = {"color": PALETTE[i], "linestyle": "--"}
+            right.axhline(end, label=f"learned from {start:g}", **look)
         right.set_xscale("log")
         right.set_xlabel("horizon (steps)")
         right.set_ylabel("log10 of the step size")
         handles = [axes.get_legend_handles_labels() for axes in (left, right)]
         canvas.legend(
             handles[0][0] + handles[1][0], handles[0][1] + handles[1][1],
-            loc="outside lower center", ncols=4,
+            loc="outside lower center", ncols=5,
         )  # fmt: skip
     write_text(path.with_suffix(".md"), _table(results))
     return [path.with_suffix(".svg")]
