@@ -231,7 +231,7 @@ def _panel(
     if results.data == results.study.data:
         for end, (_, kind, color, _) in zip(paper, drawn[1:], strict=True):
             if end is not None:
-                label = "the paper's, after 200 epochs" if kind == "learned" else None
+                label = f"the paper's {kind}, after 200 epochs"
                 axes.axhline(end, color=color, linestyle=":", linewidth=0.9, label=label)
     axes.set_title(f"lr {at[0]:g}, momentum {at[1]:g}", size="small")
 

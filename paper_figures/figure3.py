@@ -35,6 +35,8 @@ RULES = """\
 - Numbers from another text than the paper's are `not testable`."""
 
 EXPERT = 2e-3
+# In the order in which they are drawn, what is learned on top.
+COLORS = {"constant": PALETTE[0], "learned": "black"}
 # Test perplexity, mean and deviation, by first step size: learned, constant.
 PAPER = {
     1e-4: ((6.51, 0.88), (8.71, 0.91)),
@@ -155,7 +157,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
             (("train_loss", "train loss"), ("test_perplexity", "test perplexity"))
         ):
             for axes, lr in zip(panels[row], STEP_SIZES, strict=True):
-                for kind, color in (("constant", PALETTE[0]), ("learned", "black")):
+                for kind, color in COLORS.items():
                     curves.plot(
                         axes, results, name(lr, kind), curves.curve(curve), color=color,
                         label=f"Adam, {kind}", scale=steps,
@@ -167,9 +169,11 @@ def draw(results: Results, folder: Path) -> list[Path]:
             panels[row, 0].set_ylabel(label)
         if results.data == results.study.data:
             for axes, lr in zip(panels[1], STEP_SIZES, strict=True):
-                for (mean, _), color in zip(PAPER[lr], ("black", PALETTE[0]), strict=True):
-                    axes.axhline(mean, color=color, linestyle=":", label="the paper's end")
-        legend(canvas, [panels[1, 0]], 3)
+                ends = dict(zip(KINDS, PAPER[lr], strict=True))
+                for kind, color in COLORS.items():
+                    mean, _ = ends[kind]
+                    axes.axhline(mean, color=color, linestyle=":", label=f"the paper's end, {kind}")
+        legend(canvas, [panels[1, 0]], 4)
     write_text(path.with_suffix(".md"), _table(results))
     return [path.with_suffix(".svg")]
 
