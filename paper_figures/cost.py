@@ -21,7 +21,7 @@ from paper_figures.claims import (
 )
 from paper_figures.figure4f import caption as caption
 from paper_figures.figure4f_claims import FEWEST_ROUNDS, graded
-from paper_figures.style import PALETTE, figure
+from paper_figures.style import PALETTE, figure, legend
 from paper_figures.timings import Timings
 
 # What a whole step may take, in times of torch.optim.Adam's. A perceptron's own work is small.
@@ -97,7 +97,6 @@ def draw(results: Timings, folder: Path) -> list[Path]:
         canvas.suptitle(f"{results.study.title}\n{caption(results)}", size=7)
         panels = np.atleast_1d(canvas.subplots(1, len(measurements), sharey=True))
         for axes, ((device, workload), each) in zip(panels, measurements, strict=True):
-            axes.axvspan(0, AT_MOST[workload], color=PALETTE[2], alpha=0.15, linewidth=0)
             axes.axvline(1, color="black", linewidth=0.6)
             for y, name in enumerate(names):
                 if name not in each.timings:
@@ -110,9 +109,15 @@ def draw(results: Timings, folder: Path) -> list[Path]:
                 )  # fmt: skip
             axes.set_yticks(range(len(names)), names)
             axes.set_ylim(len(names) - 0.5, -0.5)
-            axes.set_xlim(left=0.5)
+            low, high = axes.get_xlim()  # of what is drawn so far
+            axes.axvspan(
+                low, limit := AT_MOST[workload], color=PALETTE[2], alpha=0.15, linewidth=0,
+                label="the goal for the default",
+            )  # fmt: skip
+            axes.set_xlim(low, max(high, 1.02 * limit))
             axes.set_title(f"{results.study.workloads[workload].title}, {device}", size="small")
             axes.set_xlabel("times torch.optim.Adam's step", size="small")
+        legend(canvas, panels, 1)
     write_text(path.with_suffix(".md"), _page(results))
     return [path.with_suffix(".svg")]
 
