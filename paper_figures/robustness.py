@@ -1,9 +1,11 @@
 """Training loss by initial step size, drawn and judged: does the default need none?"""
 
+import textwrap
 from pathlib import Path
 
-import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
 
 from experiments.files import write_text
 from experiments.studies.robustness import GUESSES, SOUGHT, contenders, guesses, spacing
@@ -139,19 +141,22 @@ def draw(results: Results, folder: Path) -> list[Path]:
             _panel(axes, results, training)
         panels[0].set_ylabel("training loss")
         legend(canvas, panels, 7)
+    shades = ScalarMappable(LogNorm(GUESSES[0], GUESSES[-1]), "viridis")  # by first guess
     with figure(steps, size) as canvas:
         canvas.suptitle(f"The step size that the default learns\n{caption(results)}", size=8)
         panels = canvas.subplots(1, len(trainings))
         for axes, training in zip(panels, trainings, strict=True):
-            _step_sizes(axes, results, training)
+            _step_sizes(axes, results, training, shades)
         panels[0].set_ylabel("step size of the default")
-        legend(canvas, [panels[0]], 7)
+        canvas.colorbar(shades, ax=panels, label="first guess", shrink=0.9)
+        legend(canvas, [panels[0]], 2)
     write_text(path.with_suffix(".md"), _page(results, path.stem, steps.stem))
     return [path.with_suffix(".svg"), steps.with_suffix(".svg")]
 
 
 def _panel(axes: Axes, results: Results, training: Training) -> None:
     tier = results.study.tier(results.tier)
+    absent = []
     for contender in contenders(training):
         tried = {*guesses(tier, training), *(SOUGHT if contender == PLAIN else ())}
         line = {x: goals.loss(results, training, name(training, contender, x)) for x in tried}
@@ -159,30 +164,37 @@ def _panel(axes: Axes, results: Results, training: Training) -> None:
         look = {"markersize": 3.5, "capsize": 1.5, "elinewidth": 0.8, **goals.style(contender)}
         if line:
             points.line(axes, list(line), list(line.values()), label=contender, **look)
+        else:
+            absent.append(contender)
     if best := fixed(results, training):
         least = goals.loss(results, training, best).mean
         label = f"Adam's best, and {SLACK:g} % above"
         axes.axhspan(least, least * (1 + SLACK / 100), color="gray", alpha=0.35, label=label)
-    axes.set_title(training.title, size="small")
+    gaps = textwrap.wrap(f"not run: {', '.join(absent)}", 60) if absent else []
+    axes.set_title("\n".join([training.title, *gaps]), size="small")
     axes.set_xscale("log")
     axes.set_xlim(GUESSES[0] / 3, GUESSES[-1] * 3)
     axes.set_xlabel("initial step size (of a rival: the factor on its own, times 1e-3)", size=7)
 
 
-def _step_sizes(axes: Axes, results: Results, training: Training) -> None:
+def _step_sizes(axes: Axes, results: Results, training: Training, shades: ScalarMappable) -> None:
     every = guesses(results.study.tier(results.tier), training)
-    for guess, color in zip(every, sns.color_palette("viridis", len(every)), strict=True):
+    for guess in every:
+        color = shades.to_rgba(guess)
         curves.plot(
-            axes, results, name(training, OWN, guess), curves.curve("lr"), color=color,
-            label=f"from {guess:g}", scale=training.epoch_steps,
+            axes, results, name(training, OWN, guess), curves.curve("lr"), color=color, label="",
+            scale=training.epoch_steps,
         )  # fmt: skip
-        axes.plot(0, guess, "x", color=color)
+        label = "first guess" if guess == every[0] else None
+        axes.plot(0, guess, "x", color=color, label=label)
     if best := fixed(results, training):
         lr = float(best.rpartition(" from ")[2])
         axes.axhline(lr, color="gray", linestyle=":", label="Adam's best constant one")
     axes.set_yscale("log")
     axes.set_title(training.title, size="small")
-    axes.set_xlabel("step")
+    # Records have a value an epoch; what happens before the first shows nowhere.
+    axes.set_xlim(-0.05 * training.steps, 1.05 * training.steps)
+    axes.set_xlabel(f"step; lines begin after {training.epoch_steps}")
 
 
 def _page(results: Results, *figures: str) -> str:
