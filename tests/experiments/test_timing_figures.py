@@ -5,10 +5,11 @@ import pytest
 from experiments import ExperimentError
 from experiments.store import Writer
 from experiments.studies.figure4f import STUDY
+from experiments.timing.measurement import Interval
 from paper_figures import __main__ as command
 from paper_figures import figure4f
 from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED
-from paper_figures.figure4f_claims import PAPER, PAPER_HIGH
+from paper_figures.figure4f_claims import PAPER, PAPER_HIGH, cost
 from paper_figures.results import load, look
 
 HIGH = STUDY.tiers["paper"].heights["mlp"]
@@ -77,7 +78,34 @@ def test_a_wide_interval_is_no_proof(make_measurement, save):
     for name in ("height 3", "height 3, compiled"):
         made.timings[name].seconds[:] = [1e-3 * (1 + e) for e in (-0.1, 0.2) * 10]
     (claim,) = (c for c in figure4f.claims(save(made)) if "LSTM" in c.text and "1 to 2" in c.text)
-    assert claim.verdict == PARTLY
+    assert "eager: 1.50 [-3.00, 6.00] %" in claim.ours
+    assert claim.verdict == NOT_TESTABLE
+
+
+def test_what_one_kind_leaves_open_is_not_partly(make_measurement, save):
+    """A level costs 5 % eager, which is too much; compiled it can't be told."""
+    made = make_measurement("lstm", percent=(0, 5, 10, 15))
+    for height in (1, 2, 3):
+        longer = (-0.03 * height, 0.06 * height) * 10
+        made.timings[f"height {height}, compiled"].seconds[:] = [1e-3 * (1 + e) for e in longer]
+    (claim,) = (c for c in figure4f.claims(save(made)) if "LSTM" in c.text and "1 to 2" in c.text)
+    assert claim.verdict == NOT_TESTABLE
+    assert claim.finding.startswith("By itself: eager `not`, compiled `not testable`. In times of")
+
+
+@pytest.mark.parametrize(
+    ("slope", "verdict"),
+    [
+        ((1, -1, 2), REPRODUCED),
+        ((1.5, 0, 4), PARTLY),
+        ((3, 2.5, 9), PARTLY),  # too much for certain, and by the median not far
+        ((4.5, 2.5, 5), NOT),
+        ((1.5, -1, 4.5), NOT_TESTABLE),
+        ((4.5, 2, 9), NOT_TESTABLE),
+    ],
+)
+def test_a_slope_is_judged_by_its_interval_and_its_median(slope, verdict):
+    assert cost(Interval(*slope)) == verdict
 
 
 def test_a_jump_is_no_line(make_measurement, save):
