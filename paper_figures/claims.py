@@ -100,6 +100,11 @@ def share(holds: Sequence[bool | None]) -> str:
     return REPRODUCED if all(holds) else PARTLY if any(holds) else NOT
 
 
+def graded(reproduced: bool, partly: bool) -> str:
+    """The best verdict of those that hold."""
+    return REPRODUCED if reproduced else PARTLY if partly else NOT
+
+
 def share_of(estimates: Sequence[Estimate], holds: Sequence[bool | None]) -> str:
     """`share`, unless an estimate that it rests on has no interval."""
     return lacking(estimates) or share(holds)

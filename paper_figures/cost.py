@@ -16,11 +16,12 @@ from paper_figures.claims import (
     NOT_TESTABLE,
     Claim,
     findings,
+    graded,
     lines,
     ruling,
 )
 from paper_figures.figure4f import caption as caption
-from paper_figures.figure4f_claims import FEWEST_ROUNDS, graded
+from paper_figures.figure4f_claims import FEWEST_ROUNDS
 from paper_figures.style import PALETTE, figure, legend
 from paper_figures.timings import Timings
 

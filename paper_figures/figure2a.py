@@ -35,7 +35,8 @@ RULES = """\
   its nine cells agree, `partly` if half do.
 - A run that diverged counts with an error of 90 %, that of a guess among ten classes.
 - Learned matches or beats constant in a cell if the 95 % bootstrap interval of the difference of
-  their errors, paired by seed, does not lie above 1 point.
+  their errors, paired by seed, does not reach above 1 point. (Until tier small had been seen, where
+  this is not testable, it was enough that the interval did not lie above it whole.)
 - Learned is as good as the good setting, (0.1, 0.9) held constant, if its mean error is no more
   than 1 point above that one's. From nearly every start it is, if as many cells are as in the
   paper, six of nine: that is `reproduced`, and `partly` if half as many are.
@@ -154,14 +155,14 @@ def _better(results: Results) -> Claim:
             curves.finals(results, name(*at, kind), "test_error") for kind in KINDS
         )
         gains[at] = paired(learned, constant, results.planned[name(*at, "learned")])
-    worse = [at for at, gain in gains.items() if gain.low > 1]
+    unsure = [at for at, gain in gains.items() if gain.n > 1 and not gain.high <= 1]
     return Claim(
         "From every start, learned step size and momentum match or beat constant ones",
         lines(f"{_at(at)}: {PAPER[at][1] - PAPER[at][0]:+.1f} points" for at in GRID),
         lines(f"{_at(at)}: {gain.text(1)} points" for at, gain in gains.items()),
         fewest_runs(gains.values()),
-        share_of(list(gains.values()), [at not in worse for at in gains]),
-        f"Worse from {', '.join(map(_at, worse))}." if worse else "",
+        share_of(list(gains.values()), [at not in unsure for at in gains]),
+        f"Not shown from {', '.join(map(_at, unsure))}." if unsure else "",
     )
 
 

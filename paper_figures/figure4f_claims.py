@@ -10,11 +10,10 @@ from experiments.timing.measurement import Interval, Measurement
 from experiments.timing.workload import FUSED, PLAIN, tower
 from paper_figures.claims import (
     MISSING,
-    NOT,
     NOT_TESTABLE,
     PARTLY,
-    REPRODUCED,
     Claim,
+    graded,
     lines,
     share,
 )
@@ -155,11 +154,6 @@ def _together(verdicts: Collection[str]) -> str:
     if NOT_TESTABLE in verdicts:
         return NOT_TESTABLE
     return next(iter(verdicts)) if len(set(verdicts)) == 1 else PARTLY
-
-
-def graded(reproduced: bool, partly: bool) -> str:
-    """The best verdict of those that hold."""
-    return REPRODUCED if reproduced else PARTLY if partly else NOT
 
 
 def _linear(measurement: Measurement, heights: Sequence[int], compiled: bool) -> Judged:

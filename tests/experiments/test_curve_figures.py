@@ -94,6 +94,32 @@ def test_nearly_every_start_is_as_many_as_in_the_paper(judged, lost, verdict):
     assert good.ours.startswith(f"{6 - lost} of 9")
 
 
+@pytest.mark.parametrize(
+    ("off", "verdict"), [((0.5, 0.6, 0.7), REPRODUCED), ((0, 0, 2), PARTLY), ((0, 2, 4), NOT)]
+)
+def test_to_match_is_to_be_worse_by_no_more_than_a_point(judged, off, verdict):
+    """Seeds that are far apart prove nothing, though their interval reaches below a point."""
+
+    def change(cell, value):
+        known = {"schedule": 8.0, "learned": 8 + off[cell.run.seed]}
+        return known.get(cell.row, value)
+
+    _, matches, _ = judged("figure2b", change=change)
+    assert matches.verdict == verdict
+
+
+@pytest.mark.parametrize(("spread", "verdict"), [(0.8, REPRODUCED), (3, PARTLY)])
+def test_a_start_that_may_be_worse_does_not_match(judged, spread, verdict):
+    row = figure2a.name(0.1, 0.9, "learned")
+
+    def change(cell, value):
+        return 13.2 + spread * (cell.run.seed == 2) if cell.row == row else value
+
+    *_, better, _ = judged("figure2a", change=change)
+    assert better.verdict == verdict
+    assert better.finding == ("" if verdict == REPRODUCED else "Not shown from (0.1, 0.9).")
+
+
 @pytest.mark.parametrize("study", NAMES)
 def test_other_numbers_do_not(judged, study):
     def worse(cell, value):
@@ -169,7 +195,9 @@ def test_a_level_that_does_not_help_yet_may_do_so_later(judged):
 def test_one_seed_is_short_and_not_missing(judged, study):
     """Of one run there is no interval, but more of these runs would not help."""
     assert find(study).tier("small").seeds == 1
-    assert {claim.verdict for claim in judged(study, "small")} == {TOO_SHORT}
+    claims = judged(study, "small")
+    assert {claim.verdict for claim in claims} == {TOO_SHORT}
+    assert not any("Not shown" in claim.finding for claim in claims)
 
 
 def test_the_report_says_what_length_it_takes(judged, tmp_path):
