@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from experiments.files import write_text
 from experiments.studies.tower_sweeps import TowerSweep
 from paper_figures import points
-from paper_figures.claims import Claim, estimate, findings, ruling, standing
+from paper_figures.claims import Claim, findings, ruling, standing
 from paper_figures.points import table as rows
 from paper_figures.results import Results, caption
 from paper_figures.style import PALETTE, figure, heading, numbered
@@ -20,7 +20,7 @@ from paper_figures.tower_sweeps_lines import (
     Line,
     Lines,
     diverged,
-    mean_width,
+    mean_widths,
     paper_width,
     point,
     width,
@@ -123,8 +123,7 @@ def _at(results: Results, lr: float, paper: Lines) -> list[str]:
 
 
 def _summary(results: Results, paper: Lines) -> list[list[str]]:
-    of = results.least_planned
-    ours = [estimate(widths(results, h).values(), of).text(1) for h in results.study.heights]
+    ours = [each.text(1) for each in mean_widths(results).values()]
     printed = [paper_width(results, paper[h]) for h in results.study.heights]
     means = [
         {lr: point(results, h, lr).mean for lr in results.study.step_sizes}
@@ -132,7 +131,6 @@ def _summary(results: Results, paper: Lines) -> list[list[str]]:
     ]
     return [
         ["width in decades", *(f"{o} ({p})" for o, p in zip(ours, printed, strict=True))],
-        ["width of the mean line", *(mean_width(results, h) for h in results.study.heights)],
         [f"least mean error{results.study.unit}", *map(_best, means)],
     ]
 
@@ -181,12 +179,10 @@ def _finish(axes: Axes, study: TowerSweep) -> None:
 
 
 def _draw_widths(axes: Axes, results: Results, paper: Lines) -> None:
-    of = results.least_planned
     study = results.study
-    for height in study.heights:
+    for height, ours in mean_widths(results).items():
         color, marker = PALETTE[height], MARKERS[height]
         found = list(widths(results, height).values())
-        ours = estimate(found, of)
         axes.plot([height] * len(found), found, marker, color=color, alpha=0.35, markersize=4)
         axes.plot([height - 0.2, height + 0.2], [ours.mean] * 2, color=color, linewidth=2)
         if len(paper[height]) == len(study.step_sizes):

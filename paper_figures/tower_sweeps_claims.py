@@ -26,7 +26,7 @@ from paper_figures.tower_sweeps_lines import (
     Line,
     Lines,
     diverged,
-    mean_width,
+    mean_widths,
     paper_width,
     point,
     whole_lines,
@@ -107,7 +107,7 @@ def summarized(results: Results, paper: Lines) -> str:
         for h in study.heights
         for lr, value in paper[h].items()
     ]
-    wide = [mean_width(results, h) for h in study.heights]
+    wide = {h: each for h, each in mean_widths(results).items() if each.n}
     parts = [
         f"Ours agree with the paper's at {tally(agree, 'points')}. From {low:g} the "
         f"{study.label} is {ours[0][low].plain(1, study.unit)} without a tower and "
@@ -117,10 +117,14 @@ def summarized(results: Results, paper: Lines) -> str:
     lost = sum(diverged(results, h, lr) for h in study.heights for lr in study.step_sizes)
     if lost:
         parts.append(f"{lost} of {counted(len(results.all()), 'run')} diverged.")
-    if wide != ["-"] * len(wide):
+    if wide:
+        counts = [str(each.n) for each in wide.values()]
+        seeds = counts if len({*counts}) > 1 else counts[:1]
         parts.append(
-            f"The starts that end within 10 % of the best of their height span {', '.join(wide)} "
-            f"decades at heights {', '.join(map(str, study.heights))}."
+            "The starts that end within 10 % of the best of their height span "
+            f"{', '.join(each.plain(1) for each in wide.values())} decades at heights "
+            f"{', '.join(map(str, wide))}, in the mean over {', '.join(seeds)} "
+            f"{'seed' if seeds == ['1'] else 'seeds'}."
         )
     return " ".join(parts)
 
@@ -225,7 +229,7 @@ def _range(step_sizes: Sequence[float], whole: Sequence[float]) -> str:
 def _wider(results: Results, paper: Lines) -> Claim:
     of = results.least_planned
     found = {h: widths(results, h) for h in results.study.heights}
-    ours = {h: estimate(each.values(), of) for h, each in found.items()}
+    ours = mean_widths(results)
     gains = [paired(found[h], found[h - 1], of) for h in results.study.heights[1:]]
     printed = [int(w) for w in (paper_width(results, line) for line in paper.values()) if w != "-"]
     finding = []

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from experiments.studies.tower_sweeps import decades, name, spacing
 from paper_figures import points
-from paper_figures.claims import Estimate
+from paper_figures.claims import Estimate, estimate
 from paper_figures.results import Results
 
 WITHIN = 1.1
@@ -47,6 +47,12 @@ def widths(results: Results, height: int) -> dict[int, float]:
     return {seed: width(line, results.study.guess) for seed, line in lines.items()}
 
 
+def mean_widths(results: Results) -> dict[int, Estimate]:
+    """The mean of `widths` by height."""
+    of = results.least_planned
+    return {h: estimate(widths(results, h).values(), of) for h in results.study.heights}
+
+
 def paper_width(results: Results, line: Line) -> str:
     """The paper's, where its line can be read whole."""
     study = results.study
@@ -60,11 +66,3 @@ def whole_lines(
     by_lr = {lr: errors(results, height, lr) for lr in step_sizes or results.study.step_sizes}
     seeds = set.intersection(*(set(by_seed) for by_seed in by_lr.values()))
     return {s: {lr: by_seed[s] for lr, by_seed in by_lr.items()} for s in sorted(seeds)}
-
-
-def mean_width(results: Results, height: int) -> str:
-    """The `width` of the line through the means, if it is whole."""
-    found = {lr: point(results, height, lr) for lr in results.study.step_sizes}
-    whole = all(each.n for each in found.values())
-    line = {lr: each.mean for lr, each in found.items()}
-    return str(width(line, results.study.guess)) if whole else "-"

@@ -156,3 +156,24 @@ def test_the_limitations_have_what_fails_at_each_height(made, save):
     text = limitations.table([save("figure4a", made("figure4a"))])
     assert "from 100: 2 of 2 runs at height 0, 2 of 2 runs at height 1, " in text
     assert "end above 20 %, none of them by a loss that isn't finite" in text
+
+
+def test_the_summary_has_the_widths_of_the_claim(made, save):
+    """By seed: at height 0 one of two is twice as wide, though the mean line is not."""
+
+    def change(record, run):
+        if run.tower == "SGD(0.1)" and run.seed:
+            return dataclasses.replace(record, final={"test_error": 2.5})
+        return record
+
+    results = save("figure4a", (change(record, record.run) for record in made("figure4a")))
+    (claim,) = (claim for claim in judged(results) if "less sensitive" in claim.text)
+    assert "height 0: 1.5 [1.0, 2.0]" in claim.ours
+    summary = figure4a.FIGURE.summary(results)
+    assert "span 1.5, 3.0, 4.0, 5.0 decades at heights 0, 1, 2, 3, in the mean" in summary
+    assert summary.endswith("in the mean over 2 seeds.")
+    for start in find("figure4a").step_sizes:
+        results.records[name(0, start)].pop(1)
+    summary = figure4a.FIGURE.summary(results)
+    assert "span 1.0, 3.0, 4.0, 5.0 decades" in summary
+    assert summary.endswith("in the mean over 1, 2, 2, 2 seeds.")
