@@ -177,3 +177,30 @@ def test_the_summary_has_the_widths_of_the_claim(made, save):
     summary = figure4a.FIGURE.summary(results)
     assert "span 1.0, 3.0, 4.0, 5.0 decades" in summary
     assert summary.endswith("in the mean over 1, 2, 2, 2 seeds.")
+
+
+@pytest.mark.parametrize(
+    ("errors", "verdict"), [((25, 30), REPRODUCED), ((15, 30), PARTLY), ((15, 18), PARTLY)]
+)
+def test_a_height_fails_with_its_whole_interval(made, save, errors, verdict):
+    """Height 3, beside three that fail."""
+
+    def change(record, run):
+        if run.tower == " / ".join(["SGD(100.0)"] * 4):
+            return dataclasses.replace(record, final={"test_error": errors[run.seed]})
+        return record
+
+    results = save("figure4a", (change(record, record.run) for record in made("figure4a")))
+    *_, large = judged(results)
+    assert f"height 3: {sum(errors) / 2:.1f} [{errors[0]:.1f}, {errors[1]:.1f}]" in large.ours
+    assert large.verdict == verdict
+
+
+def test_means_that_are_no_failure(made, save):
+    records = [
+        dataclasses.replace(record, final={"test_error": 10.0 * record.run.seed})
+        for record in made("figure4a")
+    ]
+    *_, large = judged(save("figure4a", records))
+    assert large.verdict == NOT
+    assert "0 of 4 fail there" in large.finding
