@@ -74,9 +74,9 @@ def logarithmic(axes: Axes) -> None:
     )
 
 
-def final(results: Results, cell: str, name: str) -> Estimate:
+def final(results: Results, cell: str, name: str, epochs: int | None = None) -> Estimate:
     """The mean of a curve over its last epochs, over the seeds that came to the end."""
-    return estimate(finals(results, cell, name).values(), results.planned[cell])
+    return estimate(finals(results, cell, name, epochs).values(), results.planned[cell])
 
 
 def end(values: Sequence[float]) -> Sequence[float]:
@@ -84,12 +84,15 @@ def end(values: Sequence[float]) -> Sequence[float]:
     return values[-max(min(LAST, len(values) // 2), 1) :]
 
 
-def finals(results: Results, cell: str, name: str) -> dict[int, float]:
-    """The same by seed; a run that diverged counts as the study's guess, if that is its metric."""
+def finals(results: Results, cell: str, name: str, epochs: int | None = None) -> dict[int, float]:
+    """The same by seed; a run that diverged counts as the study's guess, if that is its metric.
+
+    With `epochs` it is as if the run had ended after so many, so that a shorter one compares.
+    """
     values = {}
     for seed, record in sorted(results.records[cell].items()):
         if record.final:
-            values[seed] = float(np.mean(end(curve(name)(record))))
+            values[seed] = float(np.mean(end(curve(name)(record)[:epochs])))
         elif name == results.study.metric:
             values[seed] = results.study.guess
     return values

@@ -298,6 +298,27 @@ def test_corners_are_trained_longer_in_the_shortened_grid():
     assert epochs["lr 0.01, momentum 0.09, learned"] == 15
 
 
+def test_longer_runs_are_compared_where_the_shortest_end(tmp_path, make_record):
+    """All start at 40 % and lose a point an epoch: at the same length nothing is better."""
+    study = find("figure2a")
+    with Writer(study.path("small", tmp_path)) as writer:
+        for cell in study.select("small"):
+            errors = [40.0 - epoch for epoch in range(cell.run.epochs)]
+            if cell.row == figure2a.name(0.01, 0.09, "learned"):
+                errors = [error + 3 for error in errors]
+            curves = {"train_loss": errors, "test_error": errors}
+            writer.append(make_record(cell.run, final={"test_error": errors[-1]}, curves=curves))
+    results = load(study, tmp_path)
+    *_, good = figure2a.claims(results)
+    assert good.ours == "8 of 9 cells; the good setting: 36.5 %"
+    assert "The best learned error after 5 epochs is 36.5 %" in figure2a.summary(results)
+    assert figure2a.caption(results).endswith(
+        "Runs of 5 epochs; 15 from (0.01, 0.09), (0.01, 0.99), (1, 0.09), (1, 0.99)."
+    )
+    figure2a.draw(results, tmp_path / "drawn")
+    assert figure2a.caption(results) in (tmp_path / "drawn" / "small.md").read_text()
+
+
 def test_the_ends_and_the_middle_have_more_seeds():
     cells = find("figure4d").select("small")
     assert len(cells) == 4 * (3 * 3 + 3)
