@@ -18,6 +18,7 @@ from paper_figures.claims import (
     Estimate,
     estimate,
     fewest_runs,
+    graded,
     lacking,
     lines,
     paired,
@@ -32,7 +33,8 @@ from paper_figures.table1_rows import FAMILIES, PAPER, rerun, towers
 RULES = """\
 - A test error is `reproduced` if our mean is within 0.5 points of the paper's, `partly` within 1.
 - A learned step size is `reproduced` if our mean is within 25 % of the paper's, `partly` within a
-  factor of 2; a learned decay rate within 0.005, `partly` within 0.02.
+  factor of 2; so is a decay rate, by what it lacks to 1. (The latter came after the results: a rate
+  had to be within 0.005, `partly` within 0.02, so that any from 0.979 on was near 0.999.)
 - A row is `reproduced` if its error, its learned values and its rerun are; `not` if its error is
   not; otherwise `partly`.
 - A learned step size does not settle if, for half of the seeds or more, its standard deviation over
@@ -41,6 +43,18 @@ RULES = """\
 - One optimizer is better than another if the 95 % bootstrap interval of the difference of their
   test errors, paired by seed, lies above 0. A claim about several is `reproduced` if all of them
   are, `partly` if some.
+- Adam's step size rises if the interval of its last value lies above 0.001; its beta1 falls
+  slightly if the mean is above 0.85 and the interval below 0.8995; its beta2 stays if the mean is
+  within 0.0005 of 0.999, half a unit of the digit that the paper prints. The claim is `reproduced`
+  if all of that holds under both towers, `partly` if some does.
+- Betas help "except under Adam" if the interval of what learning them takes off the error lies
+  above 0 under SGD, and does not under Adam; `partly` if it lies above 0 under both, `not` if under
+  SGD it doesn't.
+- AdaGrad's step size rises over time in a run if it does from 0.01 to the end of the first third of
+  the epochs, from there to that of the second, and from there to the last. The claim is
+  `reproduced` if it does in all runs, `partly` in some. (It was `partly` too if it only ended above
+  0.01, as it does after a jump in the first epoch and a fall in most others. That was changed after
+  the results; until then these three rules stood in the code alone.)
 - A run that diverged has neither error nor learned values: it is left out, and counted. (Elsewhere
   it counts as a guess.)
 - Numbers from another data set than the paper's are `not testable`."""
@@ -155,17 +169,14 @@ def _judge_error(ours: Estimate, paper: float) -> str:
     if ours.n == 0:
         return MISSING
     distance = abs(ours.mean - paper)
-    return REPRODUCED if distance <= 0.5 else PARTLY if distance <= 1 else NOT
+    return graded(distance <= 0.5, distance <= 1)
 
 
 def _judge_learned(name: str, ours: Estimate, paper: float) -> str:
     if ours.n == 0:
         return MISSING
-    if name == "lr":
-        ratio = ours.mean / paper
-        return REPRODUCED if 0.75 <= ratio <= 1.25 else PARTLY if 0.5 <= ratio <= 2 else NOT
-    distance = abs(ours.mean - paper)
-    return REPRODUCED if distance <= 0.005 else PARTLY if distance <= 0.02 else NOT
+    ratio = ours.mean / paper if name == "lr" else (1 - ours.mean) / (1 - paper)
+    return graded(0.75 <= ratio <= 1.25, 0.5 <= ratio <= 2)
 
 
 def _restless(results: Results, row: str) -> list[list[float]]:
@@ -287,14 +298,17 @@ def _adagrad(results: Results) -> Claim:
         thirds = [0.01, *(curve[round(len(curve) * k / 3) - 1] for k in (1, 2, 3))]
         return all(a < b for a, b in pairwise(thirds))
 
-    rising = sum(map(rises, results.ok(row)))
-    verdict = REPRODUCED if rising == final.n else PARTLY if final.low > 0.01 else NOT
+    rising = list(map(rises, results.ok(row)))
+    above = sum(lr > 0.01 for lr in results.values(row, learned("lr")).values())
     return Claim(
         "AdaGrad under AdaGrad: the step size rises over time from 0.01 (in each third of every "
         "run)",
         f"{PAPER[row].learned['lr']:.4f}",
         final.text(4),
         final.count,
-        lacking([final]) or verdict,
-        f"It rises in each third in {rising} of {counted(final.n, 'run')}." if final.n else "",
+        share_of([final], rising),
+        f"It rises in each third in {sum(rising)} of {counted(final.n, 'run')}, and ends above "
+        f"0.01 in {above}."
+        if final.n
+        else "",
     )

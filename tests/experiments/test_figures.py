@@ -90,6 +90,49 @@ def test_an_error_that_is_off_changes_the_verdict(made, save, off, verdict):
     assert verdicts(save("small", map(shift, made("small"))))["`Adam`"] == verdict
 
 
+@pytest.mark.parametrize(
+    ("gamma", "verdict"), [(0.9955, REPRODUCED), (0.9950, PARTLY), (0.9980, PARTLY)]
+)
+def test_a_decay_rate_is_judged_by_what_it_lacks_to_1(made, save, gamma, verdict):
+    """The paper's is 0.9962, which lacks 0.0038."""
+    row = "RMSProp^{lr,gamma} / RMSProp(0.0001)"
+
+    def change(record):
+        if record.run.tower != row:
+            return record
+        learned = [PAPER[row].learned | {"gamma": gamma}]
+        return dataclasses.replace(record, final=record.final | {"hyperparameters": learned})
+
+    (claim,) = (
+        c for c in table1.claims(save("small", map(change, made("small")))) if c.text == f"`{row}`"
+    )
+    assert claim.verdict == verdict
+    assert ("gamma 0.9962" in claim.finding) == (verdict == PARTLY)
+
+
+@pytest.mark.parametrize(("rising", "verdict"), [(3, REPRODUCED), (1, PARTLY), (0, NOT)])
+def test_a_step_size_that_falls_does_not_rise(made, save, rising, verdict):
+    """Though it ends above its start."""
+
+    def change(record):
+        if record.run.tower != "AdaGrad / AdaGrad" or record.run.seed < rising:
+            return record
+        falls = [{"lr": [0.05, 0.03, 0.0151]}]
+        return dataclasses.replace(record, curves={"hyperparameters": falls})
+
+    results = save("small", map(change, made("small")))
+    (claim,) = (c for c in table1.claims(results) if "rises over time" in c.text)
+    assert claim.verdict == verdict
+    assert claim.finding == (
+        f"It rises in each third in {rising} of 3 runs, and ends above 0.01 in 3."
+    )
+
+
+def test_every_rule_of_table1_is_printed():
+    for number in (0.001, 0.85, 0.8995, 0.0005, 0.01):
+        assert f" {number:g}" in table1.RULES
+
+
 @pytest.mark.parametrize("most", [0.5, 0.45])
 def test_an_oscillation_is_told_and_how_often_it_is_at_the_papers_value(made, save, most):
     """That is 0.4538."""
