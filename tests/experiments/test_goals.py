@@ -118,14 +118,35 @@ def test_robustness_by_first_guess(saved):
     assert {claim.verdict for claim in others} == {REPRODUCED}
 
 
-def test_robustness_by_width(saved):
+def test_robustness_by_the_count_of_good_guesses(saved, tmp_path):
     results = saved("robustness", lambda row: 0.5 if "Prodigy" in row else well(row))
-    assert robustness.width(results, MLP, "Prodigy") == robustness.width(results, MLP, "default")
-    assert robustness.claims(results)[-1].verdict == REPRODUCED
+    counts = [robustness.count(results, MLP, c) for c in ("Prodigy", "default", "Adam")]
+    assert counts == [13, 13, 1]
+    most = robustness.claims(results)[-1]
+    assert most.verdict == REPRODUCED
+    assert most.ours.startswith(
+        f"{MLP.title}: 13 of 13, the most of 12 others 13 of 13 (Prodigy)<br>{TASKS[1].title}: 7 of"
+    )
+    assert most.n == "1"  # on the dear tasks, of all but the default and Adam
     lstm = TASKS[1]
-    assert robustness.width(results, lstm, "default") == 7 * 2
-    assert robustness.width(results, lstm, "Adam") == 0  # its best is between those that all have
+    assert robustness.count(results, lstm, "Adam") == 0  # its best is between those that all have
     assert robustness.fixed(results, lstm) == "lstm, Adam from 0.001"
+    robustness.draw(results, tmp_path)
+    assert "\n| Prodigy | 13 of 13 | 0.5" in (tmp_path / "small.md").read_text()
+
+
+def test_n_is_that_of_the_contender_with_fewest_runs(saved):
+    results = saved("robustness", well)
+    for name, records in results.records.items():
+        if name.startswith("mlp, Prodigy"):
+            del records[1], records[2]
+    *others, most = robustness.claims(results)
+    assert {claim.verdict for claim in others} == {REPRODUCED}
+    assert (most.n, most.verdict) == ("1 of 3", PARTLY)
+    for name, records in results.records.items():
+        if ", default" in name:
+            records.clear()
+    assert robustness.claims(results)[-1].verdict == MISSING
 
 
 def test_a_run_that_diverged_counts_as_a_guess(saved, make_record):
