@@ -46,6 +46,9 @@ RULES = f"""\
   classes, ln 10), counts with that loss.
 - A loss is above another by a percentage of the other one, paired by seed over the seeds that have
   both. It is within {SLACK:g} % if the mean of that is {SLACK:g} % or less.
+- The best of several is that of the least mean loss over the seeds that all of them have that have
+  any; if there are none, that of those whose runs are complete. (Until after the results each had
+  the mean over its own seeds, so that one with a single lucky seed could win.)
 - A goal that has several parts is `reproduced` if all of them hold, `partly` if half of them do.
   Parts that have no records are left out and counted, and then it is `partly` at most; so it is
   where of several seeds only one has run. (The latter was added when all held-out tasks had one.)
@@ -110,9 +113,17 @@ def both(results: Results, training: Training, cell: str | None) -> str:
 
 
 def best_cell(results: Results, training: Training, cells: Iterable[str]) -> str | None:
-    """The cell of the least mean loss, of those that have records."""
-    means = {cell: mean(x.values()) for cell in cells if (x := losses(results, training, cell))}
-    return min(means, key=means.__getitem__, default=None)
+    """The cell of the least mean loss, of those that have records, over the seeds that all have."""
+    found = {cell: x for cell in cells if (x := losses(results, training, cell))}
+    if not _common(found):
+        found = {cell: x for cell, x in found.items() if len(x) == results.planned[cell]}
+    seeds = _common(found)
+    return min(found, key=lambda cell: mean(found[cell][s] for s in seeds)) if seeds else None
+
+
+def _common(found: Mapping[str, Losses]) -> list[int]:
+    """The seeds that all of them have."""
+    return sorted(set.intersection(*map(set, found.values()))) if found else []
 
 
 def excess(ours: Losses, theirs: Losses, of: int) -> Estimate:

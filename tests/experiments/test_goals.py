@@ -181,6 +181,35 @@ def test_one_run_of_each_has_run_and_is_too_few(saved):
     assert mean.finding == "It is below 7 of 7 rivals. There are too few runs to tell."
 
 
+@pytest.mark.parametrize(
+    ("lucky", "others", "best"),
+    [
+        ([0], [0, 1, 2], "0.001"),  # on seed 0 alone the lucky one is worse
+        ([0], [1, 2], None),  # nothing in common, and none is complete
+        ([0], [], "0.1"),
+    ],
+)
+def test_one_lucky_seed_does_not_win(saved, lucky, others, best):
+    """Seed 0 is easy: there all losses are low, and that of the better step size is lowest."""
+    results = saved("peers", well)
+    seeds = {"mlp, Adam from 0.1": lucky, "mlp, Adam from 0.001": others}
+    for cell, kept in seeds.items():
+        for seed, record in list(results.records[cell].items()):
+            loss = (0.2 if seed == 0 else 0.9) + 0.01 * (cell == "mlp, Adam from 0.1")
+            record.final["train_loss"] = loss
+            if seed not in kept:
+                del results.records[cell][seed]
+    found = goals.best_cell(results, MLP, seeds)
+    assert found == (best and f"mlp, Adam from {best}")
+
+
+def test_a_complete_cell_is_best_where_no_seed_is_shared(saved):
+    results = saved("peers", lambda row: {"mlp, Adam from 0.1": 0.1}.get(row, well(row)))
+    for cell, seed in (("mlp, Adam from 0.1", 0), ("mlp, Adam from 0.01", 1)):
+        results.records[cell] = {seed: results.records[cell][seed]}
+    assert peers.cell(results, MLP, "Adam, tuned") == "mlp, Adam from 0.001"
+
+
 def test_what_tuning_buys(saved):
     results = saved(
         "peers", lambda row: 0.4 if row == "mlp, Adam from 0.1" else well(row), curve=[0.9, 0.45]
