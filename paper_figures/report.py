@@ -1,10 +1,11 @@
 """`results/REPORT.md`: whether the paper reproduces, and what was found."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.files import write_text
+from experiments.words import counted
 from paper_figures import limitations, points, unsaid
 from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED, TOO_SHORT
 from paper_figures.claims_page import Judged
@@ -51,6 +52,7 @@ def write(judged: Sequence[Judged], folder: Path) -> Path:
         "and where the records come from. This page is "
         "written by `python -m paper_figures` from the same records; brackets are 95 % bootstrap "
         "intervals over the seeds.",
+        shared([found for _, found, _ in judged if isinstance(found, Results)]),
         verdicts(judged),
         "## What was found",
     ]
@@ -64,6 +66,24 @@ def write(judged: Sequence[Judged], folder: Path) -> Path:
     path = folder / "REPORT.md"
     write_text(path, points.page(parts))
     return path
+
+
+def shared(results: Sequence[Results]) -> str:
+    """How many runs serve several studies, so that what is claimed by these isn't independent;
+    empty if none does."""
+    studies = defaultdict(set)
+    for found in results:
+        for record in found.all():
+            studies[record.key].add(found.study.name)
+    groups = Counter(tuple(sorted(names)) for names in studies.values() if len(names) > 1)
+    if not groups:
+        return ""
+    each = "; ".join(f"{count} {', '.join(names)}" for names, count in groups.most_common())
+    return (
+        f"Of {counted(len(studies), 'run', ',')}, {groups.total():,} serve more than one study, "
+        "being the same in each, so that the claims of these are not independent of one another: "
+        f"{each}."
+    )
 
 
 def verdicts(judged: Sequence[Judged]) -> str:

@@ -295,6 +295,19 @@ def test_guesses_are_those_of_one_who_knows_nothing():
     assert by_name["factorization"] == {t.name: t.guess for t in SEEN}["factorization"]
 
 
+def test_runs_that_serve_two_studies_are_counted(saved, tmp_path):
+    found = [saved(name, lambda row: well(row) if "DoG" in row else None) for name in STUDIES[:2]]
+    assert report.shared(found[:1]) == ""
+    keys = [{record.key for record in results.all()} for results in found]
+    both = len(keys[0] & keys[1])
+    assert 0 < both < len(keys[1])
+    text = report.write(
+        claims_page.judge([(FIGURES[r.study.name], r) for r in found]), tmp_path
+    ).read_text()
+    assert f"\n\nOf {len(keys[0] | keys[1])} runs, {both} serve more than one study, being" in text
+    assert f"not independent of one another: {both} peers, robustness." in text
+
+
 def test_goals_are_counted_by_themselves(saved, tmp_path):
     results = saved("heldout", well)
     rows = report.verdicts(claims_page.judge([(heldout, results)])).splitlines()
