@@ -39,6 +39,10 @@ TICKS = (-50, -20, -LINEAR, LINEAR, 20, 50, 100, 200, 500, 1000, 10_000)
 SOURCE = "the default's goals"
 SLACK = 2.0  # percent
 WITHIN = f"{SOURCE}: within {SLACK:g} %"
+AS_THEY_COME = """\
+Rivals are as their authors recommend: ScheduleFreeAdamW, AdamHD and SGDHD, which still have a step
+  size, with that of their packages or papers. ScheduleFreeAdamW has no warm-up, which its authors
+  advise, but of no length that would suit every run."""
 RULES = f"""\
 - The loss of a run is the mean training loss of its last epoch. It is measured at the weights that
   gradients are taken at; for an optimizer that averages weights these are not the average.
@@ -47,8 +51,8 @@ RULES = f"""\
 - A loss is above another by a percentage of the other one, paired by seed over the seeds that have
   both. It is within {SLACK:g} % if the mean of that is {SLACK:g} % or less.
 - The best of several is that of the least mean loss over the seeds that all of them have that have
-  any; if there are none, that of those whose runs are complete. (Until after the results each had
-  the mean over its own seeds, so that one with a single lucky seed could win.)
+  any; if there are none, that of those whose runs are complete. (Until these results were
+  in, each had the mean over its own seeds, so that one with a single lucky seed could win.)
 - A goal that has several parts is `reproduced` if all of them hold, `partly` if half of them do.
   Parts that have no records are left out and counted, and then it is `partly` at most; so it is
   where of several seeds only one has run. (The latter was added when all held-out tasks had one.)

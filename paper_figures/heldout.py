@@ -32,7 +32,8 @@ RULES = f"""\
 - The best constant step size is that of Adam whose mean loss on the task is least, of the half
   decades from {GRID[0]:g} to {GRID[-1]:g}. (They were decades until version 3 of the default had
   run: the best may be between two, and this makes the goals no easier.) What is compared with
-  rivals is the default from {USUAL:g}, its own first guess; they are as their authors recommend.
+  rivals is the default from {USUAL:g}, its own first guess.
+- {goals.AS_THEY_COME}
 - In the mean over tasks the default is better than a rival if the 95 % bootstrap interval of the
   geometric mean of their losses' ratios, seed by seed, is below 1.
 {goals.RULES}"""

@@ -23,8 +23,9 @@ from paper_figures.results import Results
 from paper_figures.style import figure
 
 RULES = f"""\
-- Rivals are as their authors recommend. A tuned optimizer has the step size of its grid whose mean
-  loss is least on the task; what it spent is the steps of the whole grid.
+- {goals.AS_THEY_COME}
+- A tuned optimizer has the step size of its grid whose mean loss is least on the task; what it
+  spent is the steps of the whole grid.
 - In the mean over tasks the default is better than a rival if the 95 % bootstrap interval of the
   geometric mean of their losses' ratios, seed by seed, is below 1.
 {goals.RULES}"""
