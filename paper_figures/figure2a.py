@@ -126,8 +126,8 @@ def caption(results: Results) -> str:
             longer[epochs].append(_at(at))
     if not longer:
         return extent(results)
-    which = "; ".join(f"{epochs} from {', '.join(starts)}" for epochs, starts in longer.items())
-    return f"{extent(results)} Runs of {shortest} epochs; {which}."
+    which = (f"Those of {n} epochs: from {', '.join(starts)}." for n, starts in longer.items())
+    return " ".join([extent(results), *which])
 
 
 def _shortest(results: Results) -> int:
