@@ -239,13 +239,6 @@ class Learner:
 
     def check_layout(self, saved: Store) -> None:
         """Raise `GdtuoError` unless ``saved`` has everything, and as many copies of it."""
-        own = ("steps", "previous_lr_factor", "unscheduled_lr")
-        numbers = (key for key, x in self.store.items() if key[:5] == "level" and type(x) is int)
-        if lacking := {*own, *numbers} - {BEGUN} - saved.keys():
-            raise GdtuoError(
-                f"The state has no {', '.join(sorted(lacking))} in a group. Give all of what "
-                "`state_dict()` returned."
-            )
         layouts = [
             {
                 key: list(value.shape)
@@ -261,6 +254,13 @@ class Learner:
             raise GdtuoError(
                 f"The state has hyperparameters of other shapes.\n  saved: {layouts[0]}\n  here:  "
                 f"{layouts[1]}\nBuild the tower with the same per= and groups as the saved one."
+            )
+        own = ("steps", "previous_lr_factor", "unscheduled_lr")
+        numbers = (key for key, x in self.store.items() if key[:5] == "level" and type(x) is int)
+        if lacking := {*own, *numbers} - {BEGUN} - saved.keys():
+            raise GdtuoError(
+                f"The state has no {', '.join(sorted(lacking))} in a group. Give all of what "
+                "`state_dict()` returned."
             )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from experiments import tasks
 from experiments.execution import Pause, execute_all
 from experiments.run import Record, Run, Unfinished
 from experiments.timing.measurement import Measurement
@@ -27,14 +28,17 @@ def make_record() -> Callable[..., Record]:
     """A record of `run` with some fields replaced."""
 
     def make(run: Run, **fields: Any) -> Record:
+        figures = {"train_loss": 1.0, "test_error": 5.0, tasks.find(run.task).metric: 5.0}
+        is_ok = fields.get("status", "ok") == "ok"
         record = Record(
             run=run,
             key=run.key,
             status="ok",
             message="",
             started=run.tower,
-            curves={"train_loss": [1.0], "test_error": [5.0], "hyperparameters": [{"lr": [0.1]}]},
-            final={"train_loss": 1.0, "test_error": 5.0, "hyperparameters": [{"lr": 0.1}]},
+            curves={name: [x] for name, x in figures.items()}
+            | {"hyperparameters": [{"lr": [0.1]}]},
+            final=figures | {"hyperparameters": [{"lr": 0.1}]} if is_ok else None,
             lr_last_epoch=[],
             steps=1,
             seconds=1.0,
