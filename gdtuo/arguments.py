@@ -173,11 +173,14 @@ def expect_kept(rule: Rule, name: str, value: float, dtype: torch.dtype) -> None
     """Raise `GdtuoError` if ``dtype`` rounds what has to be below 1 to 1, or what has a logarithm
     to 0 or infinity."""
     coordinates = rule.coordinates_of(name)
-    has_logarithm = coordinates.domain is positive
-    ends = {1.0} if is_below_1(rule, name) else {0.0, inf} if has_logarithm else set()
+    if is_below_1(rule, name):
+        ends, remedy = {1.0}, "0.9999999 or less"
+    elif coordinates.domain is positive:
+        ends, remedy = {0.0, inf}, "a number between 1e-37 and 1e38"
+    else:
+        return
     kept = coordinates.decode(torch.tensor(coordinates.encode(value), dtype=dtype, device="cpu"))
-    if ends and type(kept) is Tensor and kept.item() in ends:  # a fake tensor has no value
-        remedy = "0.9999999 or less" if kept == 1.0 else "a number between 1e-37 and 1e38"
+    if type(kept) is Tensor and kept.item() in ends:  # a fake tensor has no value
         raise GdtuoError(
             f"{type(rule).__name__}: {name}={value!r} is {kept.item():g} in {dtype}, in which this "
             f"tower has its hyperparameters. Give {remedy}, or parameters in float64."

@@ -51,11 +51,11 @@ class Safeguards:
             derivatives. For groups that are to be measured together there is ``per="tower"``.
         guard: how many steps may be skipped in a row. A step in which the gradient, a hypergradient
             or what it would make of a hyperparameter is not finite, or a beta that is below 1 would
-            round to 1, is skipped: it changes nothing.
-            It is counted (`Tower.skipped_steps`), the first time that values are read there is a
-            warning with the level and the name, and as many as this in a row are an error, so that
-            a run that stands still is not taken for a stable one; the count is looked at once in so
-            many steps, beside that nothing waits for the device. 0: no guard.
+            round to 1, is skipped: it changes nothing. It is counted (`Tower.skipped_steps`), the
+            first time that values are read there is a warning with the level and the name, and as
+            many as this in a row are an error, so that a run that stands still is not taken for a
+            stable one; the count is looked at once in so many steps, beside that nothing waits for
+            the device. 0: no guard.
 
     Raises:
         GdtuoError: a value that makes no sense.
