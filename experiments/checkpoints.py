@@ -18,7 +18,7 @@ from experiments import ExperimentError
 from experiments.files import replacing
 from experiments.run import Run, Unfinished
 
-FORMAT = 1  # raised when what a payload holds changes
+FORMAT = 2  # raised when what a payload holds changes
 
 
 class _OtherVersionError(ExperimentError):

@@ -76,6 +76,11 @@ def _list(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     deadline = time.time() + options.time_limit
+    if options.cuda_graphs and not options.device.startswith("cuda"):
+        raise ExperimentError(
+            f"--cuda-graphs with the device {options.device!r}, which has none. Name a GPU, as in "
+            f"--device cuda, or leave --cuda-graphs out"
+        )
     named = {name: find(name) for name in options.studies}
     chosen = having(options.tier, named) if len(named) > 1 else named
     for name in named:
@@ -104,6 +109,7 @@ def _train(study: Study, options: argparse.Namespace, deadline: float) -> int:
     how = {
         "members": options.members,
         "device": options.device,
+        "capture": options.cuda_graphs,
         "pause": Pause(deadline, EVERY),
         "elsewhere": _elsewhere(study, options.results),
         "report": progress,

@@ -57,6 +57,7 @@ def execute_all(
     source: dict[str, Any] | None = None,
     pause: Pause = NEVER,
     payload: bytes | None = None,
+    capture: bool = False,
 ) -> list[Record | Unfinished]:
     """Train `runs` and return the record of each, whatever happens: an error is a record too.
 
@@ -71,6 +72,7 @@ def execute_all(
         source: the state of the source code (`experiments.provenance.source`).
         pause: when to break off.
         payload: of the `Unfinished` from which to go on.
+        capture: whether steps are captured in a CUDA graph, where they can be (`Training`).
 
     Raises:
         CheckpointError: it is impossible to go on from `payload`.
@@ -81,6 +83,7 @@ def execute_all(
     # Denormals slow a step down tenfold, and one thread makes runs repeat to the bit.
     torch.set_flush_denormal(True)
     torch.set_num_threads(1)
+    torch.backends.cudnn.benchmark = True  # batches are all of one size
     outcomes = [Outcome(started=run.tower) for run in runs]
     before = _unpack(payload) if payload else None
     here = {**environment(device), **(source or {})}
@@ -95,27 +98,30 @@ def execute_all(
                 rule = _start(rule, run, parent)
             outcome.started = str(rule)
             members.append((run, rule, outcome))
-    paused: Training | None = None
+    training: Training | None = None
     if len(members) > 1:
         try:
-            paused = _train(members, device, until, before)
+            training = _train(members, device, until, before, capture)
         except CheckpointError:
             raise
         except Exception:
             pairs = zip(runs, parents, strict=True)
-            alone = [execute_all([r], [parent], device, source, pause) for r, parent in pairs]
+            rest = (device, source, pause, None, capture)
+            alone = [execute_all([r], [parent], *rest) for r, parent in pairs]
             return [found for each in alone for found in each]
     elif members:
         with _noted(members[0][2]):
-            paused = _train(members, device, until, before)
+            training = _train(members, device, until, before, capture)
     seconds = time.perf_counter() - begin + (before["seconds"] if before else 0)
     mixed = _mixed(before, here)
-    if paused:
+    if training and not training.has_ended:
         buffer = io.BytesIO()
-        training = {"here": here, "mixed": mixed, "seconds": seconds, "training": paused.state()}
-        torch.save(training, buffer)
-        return [Unfinished(tuple(runs), paused.epoch, paused.batch, buffer.getvalue())]
-    together = {"ensemble": len(members)} if len(members) > 1 else {}
+        state = {"here": here, "mixed": mixed, "seconds": seconds, "training": training.state()}
+        torch.save(state, buffer)
+        return [Unfinished(tuple(runs), training.epoch, training.batch, buffer.getvalue())]
+    how: dict[str, Any] = {"ensemble": len(members)} if len(members) > 1 else {}
+    if training and training.captured:
+        how["captured"] = True
     return [
         Record(
             run=run,
@@ -130,7 +136,7 @@ def execute_all(
             seconds=round(seconds / len(runs), 3),
             provenance={
                 **here,
-                **(together if outcome.fingerprint else {}),
+                **(how if outcome.fingerprint else {}),
                 **({"mixed": mixed} if mixed else {}),
                 "data": outcome.fingerprint,
                 **({"data_note": outcome.note} if outcome.note else {}),
@@ -193,14 +199,16 @@ def _train(
     device: str,
     until: float,
     before: dict[str, Any] | None,
-) -> Training | None:
-    """The training, if it has not come to its end by the time `until`."""
+    capture: bool,
+) -> Training:
+    """The training, to its end or up to the time `until`."""
     runs, rules, outcomes = zip(*members, strict=True)
     made = [tasks.find(run.task)(run.data, run.seed, device, **dict(run.options)) for run in runs]
-    training = Training(made, rules, runs[0].epochs, outcomes, runs[0].schedule)
+    training = Training(made, rules, runs[0].epochs, outcomes, runs[0].schedule, capture)
     if before:
         try:
             training.restore(before["training"])
         except Exception as error:
             raise CheckpointError(f"{type(error).__name__}: {error}") from error
-    return None if training.run(until) else training
+    training.run(until)
+    return training

@@ -93,7 +93,7 @@ def require_compiler(device: str) -> None:
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise ExperimentError(
-            f"the option compile needs a compiler for {device}, and torch finds none here "
+            f"what is to be trained needs a compiler for {device}, and torch finds none here "
             f"({reason}). Install one, such as g++, or name yours in the environment variable CXX; "
             f"a GPU needs triton too"
         ) from error

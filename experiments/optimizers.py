@@ -208,8 +208,11 @@ def version(text: str) -> int:
     return RIVALS[word].version if word in RIVALS else 1
 
 
-def make(rule: Rule, parameters: Iterable[Tensor]) -> Optimizer:
-    return rule(parameters) if isinstance(rule, Choice) else gdtuo.Tower(parameters, rule)
+def make(rule: Rule, parameters: Iterable[Tensor], capturable: bool = False) -> Optimizer:
+    """The optimizer of `rule`; the steps of a tower may be captured in a CUDA graph if so asked."""
+    if isinstance(rule, Choice):
+        return rule(parameters)
+    return gdtuo.Tower(parameters, rule, compile=capturable, capturable=capturable)
 
 
 def step_size(rule: Rule, optimizer: Optimizer) -> float:

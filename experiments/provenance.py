@@ -35,7 +35,8 @@ def environment(device: str) -> dict[str, Any]:
 def source() -> dict[str, Any]:
     """The commit of the source code, and whether the code is just what was committed.
 
-    Both are None where there is no repository.
+    Where there is no repository, `GDTUO_COMMIT` may say what the code is a copy of, as `git
+    describe --always --abbrev=40 --dirty --exclude='*'` does; else both are None.
     """
     root = Path(__file__).parents[1]
 
@@ -47,7 +48,8 @@ def source() -> dict[str, Any]:
         commit = git("rev-parse", "HEAD")
         changes = git("status", "--porcelain", "--", ".", *(f":(exclude){path}" for path in DRAWN))
     except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "clean": None}
+        commit, _, dirty = os.environ.get("GDTUO_COMMIT", "").partition("-")
+        return {"commit": commit or None, "clean": not dirty if commit else None}
     return {"commit": commit, "clean": not changes}
 
 

@@ -97,6 +97,7 @@ class Record:
             their time over their number.
         provenance: commit, versions, machine, data; "data_note": what must be said of the data, if
             anything; "ensemble": with how many members it was trained, absent for a run alone;
+            "captured": where its steps were replays of a CUDA graph;
             "mixed": of a run that was paused, in which of these its parts differ, if in any;
             "clean": whether all its parts are of code that was just what was committed.
     """

@@ -40,6 +40,7 @@ def sweep(
     *,
     members: int = 1,
     device: str = "cpu",
+    capture: bool = False,
     pause: Pause = NEVER,
     slots: Callable[[], int] = lambda: sys.maxsize,
     elsewhere: Mapping[str, Record] | None = None,
@@ -56,6 +57,7 @@ def sweep(
         executor: where to train; any of `concurrent.futures`.
         members: train up to so many runs together, as an ensemble (`experiments.batches`).
         device: what to train on.
+        capture: take steps by replays of CUDA graphs, where they can be captured (`Training`).
         pause: when to break off what is being trained, and leave a checkpoint beside `path`.
         slots: how many batches may be under way at a time.
         elsewhere: results of other files, by key; those that are wanted are copied.
@@ -76,7 +78,7 @@ def sweep(
             data.load(name)
         for text in dict.fromkeys(run.tower for run in missing):
             optimizers.require(text)
-        if any(run.is_compiled for run in missing):
+        if missing and (capture or any(run.is_compiled for run in missing)):
             _result(executor.submit(executors.require_compiler, device))
         source = provenance.source()
         waiting = work.waiting(missing, members)
@@ -89,7 +91,7 @@ def sweep(
                     waiting.remove(batch)
                     parents = [work.records.get(run.parent or "") for run in batch.runs]
                     runs_ = list(batch.runs)
-                    arguments = (runs_, parents, device, source, pause, batch.payload)
+                    arguments = (runs_, parents, device, source, pause, batch.payload, capture)
                     futures[executor.submit(execute_all, *arguments)] = batch
             if not futures:
                 return work.records

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR
 
 import gdtuo
 from experiments import ExperimentError
+from experiments.captured import Captured
 from experiments.optimizers import Rule
 from experiments.tasks import Task
 from experiments.trainee import Alone, Levels, Together
@@ -50,6 +51,8 @@ class Training:
         outcomes: one for each task, filled in on the way.
         schedule: the epochs after which the step size is divided by ten, or `COSINE`; for a run
             alone.
+        capture: take the steps of a tower that trains alone, and not under `COSINE`, by replays of
+            a CUDA graph; the device is a GPU.
 
     Attributes:
         epoch: the epoch it is in, from 1; one more than `epochs` at the end.
@@ -63,9 +66,13 @@ class Training:
         epochs: int,
         outcomes: Sequence[Outcome],
         schedule: Sequence[int] | str = (),
+        capture: bool = False,
     ) -> None:
         self.tasks, self.outcomes, self.epochs = tasks, outcomes, epochs
-        self.trainee = (Alone if len(tasks) == 1 else Together)(tasks, rules)
+        self.by_step = schedule == COSINE
+        capture &= len(tasks) == 1 and isinstance(rules[0], gdtuo.Rule) and not self.by_step
+        self.trainee = Alone(tasks, rules, capture) if len(tasks) == 1 else Together(tasks, rules)
+        self.captured = Captured(self._learn, self.device) if capture else None
         for member, (task, outcome) in enumerate(zip(tasks, outcomes, strict=True)):
             levels = self.trainee.levels(member)
             outcome.fingerprint = task.fingerprint
@@ -74,7 +81,6 @@ class Training:
                 "train_loss": [],
                 "hyperparameters": [{name: [] for name in level} for level in levels],
             }
-        self.by_step = schedule == COSINE
         self.scheduler = self._scheduler(schedule) if schedule else None
         self.follows = isinstance(rules[0], gdtuo.Rule) and len(rules[0].levels) > 1
         self.epoch, self.batch = 1, 0
@@ -88,9 +94,13 @@ class Training:
         half_turns = math.pi / (self.epochs * self.tasks[0].steps)
         return LambdaLR(self.trainee.optimizer, lambda step: (1 + math.cos(half_turns * step)) / 2)
 
+    @property
+    def has_ended(self) -> bool:
+        return not self.live or self.epoch > self.epochs
+
     def run(self, until: float = math.inf) -> bool:
         """Train to the end, or at least one step and up to the time `until`; whether it ended."""
-        while self.live and self.epoch <= self.epochs:
+        while not self.has_ended:
             if self.batch == 0:
                 for task in self.tasks:
                     task.begin()
@@ -99,22 +109,21 @@ class Training:
                 self._end_epoch()
             if time.time() >= until:
                 break
-        return not self.live or self.epoch > self.epochs
+        return self.has_ended
 
     def _step(self) -> None:
         """One step of all members.
 
         In the last epoch the lr of level 0 of a tower is noted after it.
         """
-        losses = self.trainee.losses(self.batch)
-        self.trainee.optimizer.zero_grad()
-        losses.sum().backward()
-        if (clip := self.tasks[0].clip) is not None:
-            torch.nn.utils.clip_grad_value_(self.trainee.parameters(), clip)
-        self.trainee.optimizer.step()
+        inputs = self.trainee.inputs(self.batch)
+        if self.captured:  # the factor of a schedule changes between epochs
+            losses = self.captured(*inputs, ordinary=self.batch == 0)
+        else:
+            losses = self._learn(*inputs)
         if self.scheduler and self.by_step:
             self.scheduler.step()
-        self.total = losses.detach() if self.total is None else self.total + losses.detach()
+        self.total = losses.clone() if self.total is None else self.total + losses
         self.batch += 1
         if self.follows and self.epoch == self.epochs:
             for member in self.live.keys() - self.means.keys():
@@ -127,6 +136,16 @@ class Training:
             for member, value in enumerate(self.total.tolist()):
                 if member in self.live and member not in self.means and not math.isfinite(value):
                     self._leave(member)
+
+    def _learn(self, *inputs: Tensor) -> Tensor:
+        """One step of all members, and the loss of each before it."""
+        losses = self.trainee.losses(*inputs)
+        self.trainee.optimizer.zero_grad()
+        losses.sum().backward()
+        if (clip := self.tasks[0].clip) is not None:
+            torch.nn.utils.clip_grad_value_(self.trainee.parameters(), clip)
+        self.trainee.optimizer.step()
+        return losses.detach()
 
     def _leave(self, member: int) -> None:
         self.means[member] = self.total[member].item() / self.batch

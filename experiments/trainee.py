@@ -32,16 +32,22 @@ def flat(levels: list[dict[str, Any]]) -> Levels:
 class Alone:
     """The model of one task under whatever optimizer."""
 
-    def __init__(self, tasks: Sequence[Task], rules: Sequence[optimizers.Rule]) -> None:
+    def __init__(
+        self, tasks: Sequence[Task], rules: Sequence[optimizers.Rule], capturable: bool = False
+    ) -> None:
         (self.task,), (self.rule,) = tasks, rules
-        self.optimizer = optimizers.make(self.rule, self.task.model.parameters())
+        self.optimizer = optimizers.make(self.rule, self.task.model.parameters(), capturable)
 
     def parameters(self) -> Iterator[Tensor]:
         return self.task.model.parameters()
 
-    def losses(self, step: int) -> Tensor:
-        """The loss of each member for its batch `step` of this epoch."""
-        return self.task.loss(step)[None]
+    def inputs(self, step: int) -> tuple[Tensor, ...]:
+        """What the losses of batch `step` of this epoch depend on beside the weights."""
+        return self.task.inputs(step)
+
+    def losses(self, *inputs: Tensor) -> Tensor:
+        """The loss of each member."""
+        return self.task.loss_of(*inputs)[None]
 
     def figures(self) -> list[Figures]:
         """The task's figures of each member."""
@@ -80,9 +86,12 @@ class Together:
     def parameters(self) -> Iterator[Tensor]:
         return self.optimizer.parameters()
 
-    def losses(self, step: int) -> Tensor:
+    def inputs(self, step: int) -> tuple[Tensor, ...]:
+        return (torch.stack([task.batch(step) for task in self.tasks]),)
+
+    def losses(self, indices: Tensor) -> Tensor:
         first = self.tasks[0]
-        inputs, targets = first.examples(torch.stack([task.batch(step) for task in self.tasks]))
+        inputs, targets = first.examples(indices)
         return torch.vmap(first.criterion)(self.optimizer(inputs, separate=True), targets)
 
     @torch.no_grad()

@@ -52,14 +52,16 @@ class CharRnn(Task):
         self.data = datasets.load(data, device)
         self.fingerprint = self.data.fingerprint
         text = self.data.characters
-        self.inputs, self.targets = self._streams(text[: int(TRAIN * len(text))])
+        self.trained = self._streams(text[: int(TRAIN * len(text))])
         self.tested = self._streams(text[int(TEST * len(text)) :])
         self.position = 0
-        self.carried: networks.Carried = None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             layers = CELLS[chosen["cell"]]
             self.model = networks.CharLSTM(self.data.size, chosen["hidden"], layers).to(device)
+        shape = (self.model.lstm.num_layers, self.batch, chosen["hidden"])
+        count = 2 if layers is nn.LSTM else 1
+        self.carried = tuple(torch.zeros(shape, device=device) for _ in range(count))
 
     def _streams(self, text: Tensor) -> tuple[Tensor, Tensor]:
         """The characters of each stream, and for each of them the next one."""
@@ -70,15 +72,21 @@ class CharRnn(Task):
     def begin(self) -> None:
         """Nothing is drawn: the order is the text's."""
 
-    def loss(self, step: int) -> Tensor:
-        if self.position + self.sequence > self.inputs.shape[1]:
-            self.position, self.carried = 0, None
+    def inputs(self, step: int) -> tuple[Tensor, ...]:
+        if self.position + self.sequence > self.trained[0].shape[1]:
+            self.position = 0
+            for part in self.carried:
+                part.zero_()  # in place: a captured step goes on to write here
         here = slice(self.position, self.position + self.sequence)
         self.position += self.sequence
-        outputs, state = self._outputs(self.inputs[:, here], self.carried)
-        alone = isinstance(state, Tensor)  # a GRU's; an LSTM has two
-        self.carried = state.detach() if alone else tuple(part.detach() for part in state)
-        return nn.functional.cross_entropy(outputs, self.targets[:, here].flatten())
+        characters, targets = (x[:, here] for x in self.trained)
+        return characters, targets, *self.carried
+
+    def loss_of(self, characters: Tensor, targets: Tensor, *carried: Tensor) -> Tensor:
+        outputs, state = self._outputs(characters, carried if len(carried) > 1 else carried[0])
+        parts = (state,) if isinstance(state, Tensor) else state  # a GRU's is one, an LSTM's two
+        self.carried = tuple(part.detach() for part in parts)
+        return nn.functional.cross_entropy(outputs, targets.flatten())
 
     @torch.no_grad()
     def evaluate(self) -> Figures:

@@ -102,11 +102,11 @@ class Gpt(Task):
         end = len(self.text) - self.sequence
         self.starts = torch.randint(end, (self.steps, self.batch, 1), generator=self.random)
 
-    def loss(self, step: int) -> Tensor:
+    def inputs(self, step: int) -> tuple[Tensor, ...]:
         places = self.starts[step] + torch.arange(self.sequence + 1)
-        return self._loss(self.text[places.to(self.text.device)])
+        return (self.text[places.to(self.text.device)],)
 
-    def _loss(self, rows: Tensor) -> Tensor:
+    def loss_of(self, rows: Tensor) -> Tensor:
         """The mean over all characters but the first of each row."""
         with self.mixed():
             outputs = self.model(rows[:, :-1]).float()
@@ -115,7 +115,7 @@ class Gpt(Task):
     @torch.no_grad()
     def evaluate(self) -> Figures:
         parts = self.tested.split(self.batch)
-        total = sum(self._loss(rows).double() * len(rows) for rows in parts)
+        total = sum(self.loss_of(rows).double() * len(rows) for rows in parts)
         return {"test_perplexity": (total / len(self.tested)).exp().item()}
 
     def state(self) -> dict[str, Any]:

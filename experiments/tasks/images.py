@@ -62,9 +62,12 @@ class ImageTask(Task):
     def begin(self) -> None:
         self.order.begin()
 
-    def loss(self, step: int) -> Tensor:
+    def inputs(self, step: int) -> tuple[Tensor, ...]:
         indices = self.order.batch(step)
-        images = self._augmented(self._normalised(self.data.train_inputs[indices]))
+        return indices, *self._crops(len(indices))
+
+    def loss_of(self, indices: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        images = self._cropped(self._normalised(self.data.train_inputs[indices]), rows, columns)
         network = self.full if len(indices) == self.order.size else self.model
         outputs = self._outputs(network, images)
         return nn.functional.cross_entropy(outputs, self.data.train_targets[indices])
@@ -99,22 +102,26 @@ class ImageTask(Task):
     def _normalised(self, images: Tensor) -> Tensor:
         return (_as_colour(images).float() - self.mean) / self.deviation
 
-    def _augmented(self, images: Tensor) -> Tensor:
-        """Each image cropped from a padded one, and flipped or not; 0 is the mean colour."""
-        count, channels, side, _ = images.shape
-        pad = side // 8
+    def _crops(self, count: int) -> tuple[Tensor, Tensor]:
+        """The rows and the columns of `count` padded images that make a crop, flipped or not."""
+        side = self.data.train_inputs.shape[-1]
         random = self.order.random
-        draw = torch.randint(2 * pad + 1, (2, count, 1), generator=random)
+        draw = torch.randint(2 * (side // 8) + 1, (2, count, 1), generator=random)
         flipped = torch.randint(2, (count, 1), generator=random).bool() & self.flips
         along = torch.arange(side)
         rows = draw[0] + along
         columns = draw[1] + torch.where(flipped, along.flip(0), along)
-        padded = nn.functional.pad(images, (pad, pad, pad, pad))
+        return rows.to(self.mean.device), columns.to(self.mean.device)
+
+    def _cropped(self, images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Each image cropped from a padded one; 0 is the mean colour."""
+        count, channels, side, _ = images.shape
+        padded = nn.functional.pad(images, [side // 8] * 4)
         return padded[
-            torch.arange(count)[:, None, None, None],
-            torch.arange(channels)[:, None, None],
-            rows[:, None, :, None].to(images.device),
-            columns[:, None, None, :].to(images.device),
+            torch.arange(count, device=images.device)[:, None, None, None],
+            torch.arange(channels, device=images.device)[:, None, None],
+            rows[:, None, :, None],
+            columns[:, None, None, :],
         ]
 
 

@@ -75,8 +75,18 @@ class Task(ABC):
         """Start an epoch: draw what is drawn once for all its steps."""
 
     @abstractmethod
+    def inputs(self, step: int) -> tuple[Tensor, ...]:
+        """What the loss of batch `step` of this epoch depends on beside the model, on the device;
+        steps come in order, from 0."""
+
+    @abstractmethod
+    def loss_of(self, *inputs: Tensor) -> Tensor:
+        """The loss, of shape (), of `inputs`. It does nothing but operations on the device, so that
+        they can be captured in a CUDA graph."""
+
     def loss(self, step: int) -> Tensor:
-        """The loss, of shape (), of batch `step` of this epoch; steps come in order, from 0."""
+        """The loss of batch `step` of this epoch."""
+        return self.loss_of(*self.inputs(step))
 
     @abstractmethod
     def evaluate(self) -> Figures:
@@ -140,8 +150,11 @@ class StackableTask(Task):
     def test_inputs(self) -> Tensor:
         return self.data.test_inputs
 
-    def loss(self, step: int) -> Tensor:
-        inputs, targets = self.examples(self.batch(step))
+    def inputs(self, step: int) -> tuple[Tensor, ...]:
+        return (self.batch(step),)
+
+    def loss_of(self, indices: Tensor) -> Tensor:
+        inputs, targets = self.examples(indices)
         return self.criterion(self.model(inputs), targets)
 
     @torch.no_grad()

@@ -41,3 +41,17 @@ def test_without_a_repository_nothing_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.setattr(provenance, "__file__", str(tmp_path / "experiments" / "provenance.py"))
     assert provenance.source() == {"commit": None, "clean": None}
+
+
+@pytest.mark.parametrize("said", ["0123abc", "0123abc-dirty"])
+def test_without_a_repository_the_commit_may_be_said(said, tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.setenv("GDTUO_COMMIT", said)
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "experiments" / "provenance.py"))
+    assert provenance.source() == {"commit": "0123abc", "clean": said == "0123abc"}
+
+
+def test_a_repository_knows_better_than_what_is_said(repository, monkeypatch):
+    monkeypatch.setenv("GDTUO_COMMIT", "0123abc-dirty")
+    assert provenance.source()["commit"] != "0123abc"
+    assert provenance.source()["clean"] is True

@@ -94,8 +94,8 @@ def test_a_rerun_starts_from_what_was_learned(run):
 
 
 def test_a_run_that_diverges_is_a_result(run, monkeypatch):
-    loss = Mlp.loss
-    monkeypatch.setattr(Mlp, "loss", lambda self, step: loss(self, step) / 0)
+    loss = Mlp.loss_of
+    monkeypatch.setattr(Mlp, "loss_of", lambda self, indices: loss(self, indices) / 0)
     record = execute(dataclasses.replace(run, epochs=5))
     assert record.status == "diverged"
     assert "no longer finite in epoch 1" in record.message

@@ -88,7 +88,8 @@ def test_a_gru_goes_on_with_its_state():
     short, long = gru(sequence=10), gru(sequence=20)
     first = short.loss(0)
     state = short.state()
-    assert not state["carried"].requires_grad
+    (carried,) = state["carried"]
+    assert not carried.requires_grad
     other = gru(seed=1, sequence=10)
     other.model.load_state_dict(short.model.state_dict())
     other.restore(state)

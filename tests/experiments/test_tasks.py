@@ -138,7 +138,7 @@ def test_images_are_cropped_and_flipped_at_random():
     images = torch.arange(1.0, 65).view(1, 1, 8, 8).expand(4000, 3, 8, 8)
     for flips in (False, True):
         task.flips = flips
-        kinds = task._augmented(images).flatten(1).unique(dim=0)
+        kinds = task._cropped(images, *task._crops(4000)).flatten(1).unique(dim=0)
         assert len(kinds) == 9 * (2 if flips else 1)  # by up to one pixel either way
         kept = (kinds == images[0].flatten()).all(dim=1).sum()
         assert kept == 1
@@ -213,13 +213,14 @@ def test_streams_go_on_where_they_were():
     halves = (short.loss(0) + short.loss(1)) / 2
     torch.testing.assert_close(halves, long.loss(0))
     text = short.data.characters
-    assert short.inputs[1, 0] == text[short.inputs.shape[1]]
-    assert short.targets[:, :-1].equal(short.inputs[:, 1:])
+    inputs, targets = short.trained
+    assert inputs[1, 0] == text[inputs.shape[1]]
+    assert targets[:, :-1].equal(inputs[:, 1:])
 
 
 def test_at_the_end_of_the_text_streams_start_over():
     task = made("char_rnn")
-    length = task.inputs.shape[1]
+    length = task.trained[0].shape[1]
     first = task.loss(0).item()
     while task.position + task.sequence <= length:
         task.loss(0)

@@ -89,9 +89,9 @@ def test_a_member_that_diverges_ends_where_it_would_alone_and_the_others_go_on()
 
 def test_when_all_have_diverged_there_is_nothing_to_go_on_with(monkeypatch):
     steps = []
-    losses = Together.losses
+    inputs = Together.inputs
     monkeypatch.setattr(
-        Together, "losses", lambda self, step: steps.append(step) or losses(self, step)
+        Together, "inputs", lambda self, step: steps.append(step) or inputs(self, step)
     )
     runs = [with_rule("SGD(1e39) / SGD(0.01)", seed) for seed in range(2)]
     assert [r.status for r in execute_all(runs, [None] * 2)] == ["diverged"] * 2
@@ -104,20 +104,21 @@ def test_a_step_size_that_is_lost_in_the_middle_of_an_epoch_is_recorded_up_to_th
 ):
     """In the last epoch every step is looked at; before, every 64th and the epoch's end."""
 
-    def poisoned(self, step):
-        self.count = getattr(self, "count", 0) + (step == 0)
+    at = 6 * (epoch - 1) + 2  # an epoch has six steps
+
+    def poisoned(self, indices):
+        self.count = getattr(self, "count", -1) + 1
         # Member 1 alone is hit: its own random stream is what it is known by.
-        bad = self.count == epoch and step == 2 and self.order.random.initial_seed() == 1
-        return loss(self, step) * (float("nan") if bad else 1)
+        bad = self.count == at and self.order.random.initial_seed() == 1
+        return loss(self, indices) * (float("nan") if bad else 1)
 
-    def poisoned_together(self, step):
-        self.count = getattr(self, "count", 0) + (step == 0)
-        found = together(self, step)
-        bad = found.new_tensor([1.0, float("nan")])
-        return found * bad if self.count == epoch and step == 2 else found
+    def poisoned_together(self, indices):
+        self.count = getattr(self, "count", -1) + 1
+        found = together(self, indices)
+        return found * found.new_tensor([1.0, float("nan")]) if self.count == at else found
 
-    loss, together = Mlp.loss, Together.losses
-    monkeypatch.setattr(Mlp, "loss", poisoned)
+    loss, together = Mlp.loss_of, Together.losses
+    monkeypatch.setattr(Mlp, "loss_of", poisoned)
     monkeypatch.setattr(Together, "losses", poisoned_together)
     runs = [with_rule("SGD(0.1) / SGD(0.01)", seed) for seed in range(2)]
     records = execute_all(runs, [None] * 2)

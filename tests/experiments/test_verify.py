@@ -133,7 +133,9 @@ def test_without_a_compiler_a_tier_that_is_compiled_is_left_out(
     with pytest.raises(ExperimentError, match="every tier with records was left out"):
         verify([study], executor, results=tmp_path)
     out = capsys.readouterr().out
-    assert "figure2a, tier small, is left out: the option compile needs a compiler for cpu" in out
+    assert (
+        "figure2a, tier small, is left out: what is to be trained needs a compiler for cpu" in out
+    )
 
 
 def test_runs_of_data_that_are_lacking_are_left_out(

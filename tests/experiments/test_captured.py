@@ -1,0 +1,68 @@
+"""Training steps as CUDA graphs."""
+
+import pytest
+import torch
+
+from experiments.cli import main
+from experiments.execution import Pause, execute_all
+from experiments.run import Run, Unfinished
+from experiments.studies.presets import kappa_lstm, kappa_resnet
+
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+RESNET = {"width": 4, "batch": 100}  # its last batch of an epoch is a smaller one
+LSTM = {"batch": 8, "sequence": 16, "hidden": 16, "epoch_steps": 30}
+RUNS = {
+    "learned": Run(
+        "resnet20", "digits", f"SGD(0.1, momentum=0.9) / {kappa_resnet(0.1, 0.9)}", 0, 4,
+        options=RESNET,
+    ),
+    "schedule": Run(
+        "resnet20", "digits", "SGD(0.1, momentum=0.9)", 0, 4, options=RESNET, schedule=(2, 3)
+    ),
+    "lstm": Run("char_rnn", "sonnets", f"Adam(0.002) / {kappa_lstm(2e-3)}", 0, 4, options=LSTM),
+    "gru": Run("char_rnn", "sonnets", "Adam(0.002)", 0, 4, options={**LSTM, "cell": "gru"}),
+    "mlp": Run("mlp", "digits", "Adam(0.002) / SGD(1e-5) / SGD(1e-6)", 0, 4, options={"batch": 50}),
+}  # fmt: skip
+every_run = pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+
+
+def trained(run, **options):
+    (found,) = execute_all([run], [None], "cuda", **options)
+    return found
+
+
+@cuda
+@every_run
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_captured_run_is_the_same_to_rounding(run):
+    record, eager = trained(run, capture=True), trained(run)
+    assert record.message == eager.message == ""
+    assert record.provenance["captured"] is True
+    assert "captured" not in eager.provenance
+    assert record.steps == eager.steps
+    assert record.curves["train_loss"] == pytest.approx(eager.curves["train_loss"], rel=0.02)
+    for ours, theirs in zip(
+        record.curves["hyperparameters"], eager.curves["hyperparameters"], strict=True
+    ):
+        for name, values in ours.items():
+            assert values == pytest.approx(theirs[name], rel=1e-3)
+
+
+@cuda
+@every_run
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_captured_run_goes_on_where_it_was(run):
+    whole = trained(run, capture=True)
+    part = trained(run, capture=True, pause=Pause(every=0.5))
+    assert isinstance(part, Unfinished)
+    rest = trained(run, capture=True, payload=part.payload)
+    assert rest.steps == whole.steps
+    assert rest.curves["train_loss"] == pytest.approx(whole.curves["train_loss"], rel=0.02)
+
+
+def test_what_has_no_cuda_graphs_is_told_so(tmp_path, capsys):
+    given = ["--tier", "smoke", "--cuda-graphs", "--results", str(tmp_path)]
+    assert main(["run", "figure3", *given]) == 1
+    assert "--cuda-graphs with the device 'cpu', which has none" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
