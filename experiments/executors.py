@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 
 import gdtuo
 from experiments import ExperimentError
+from experiments.tasks.task import mixed_precision
 
 PATIENCE = 10  # seconds to wait for a scheduler
 
@@ -75,10 +77,9 @@ def require_device(device: str) -> None:
     try:
         torch.zeros(1, device=device).tolist()  # tensors on "meta" have no values
     except Exception as error:
-        reason = str(error).partition("\n")[0].partition(". ")[0]
         raise ExperimentError(
-            f"torch {torch.__version__} can't use the device {device!r} here ({reason}). Name one "
-            f"that this machine has, such as cpu or cuda:0, or leave --device out"
+            f"torch {torch.__version__} can't use the device {device!r} here ({_reason(error)}). "
+            f"Name one that this machine has, such as cpu or cuda:0, or leave --device out"
         ) from error
 
 
@@ -97,6 +98,29 @@ def require_compiler(device: str) -> None:
             f"({reason}). Install one, such as g++, or name yours in the environment variable CXX; "
             f"a GPU needs triton too"
         ) from error
+
+
+def require_mixed_precision(layer: type[nn.Module], autocast: str, device: str) -> None:
+    """Check that this process can compute `layer` in mixed precision on `device`, by a tiny one.
+
+    Raises:
+        ExperimentError: it can't, or there is no such `autocast`.
+    """
+    mixed = mixed_precision(device, autocast)
+    try:
+        with mixed():  # gradients are on, as in training: what is computed for them differs
+            layer(8, 8, device=device)(torch.zeros(8, 8, 8, device=device))
+    except Exception as error:
+        raise ExperimentError(
+            f"torch {torch.__version__} can't compute {layer.__name__} in {autocast} on {device} "
+            f"here ({_reason(error)}). Train it elsewhere, such as on a GPU (run --device cuda) or "
+            f"a processor with AVX-512, choose another --tier, or leave it out with --only"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence of what torch says."""
+    return str(error).partition("\n")[0].partition(". ")[0]
 
 
 def versions() -> dict[str, str]:

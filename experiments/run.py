@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 import gdtuo
 from experiments import ExperimentError, optimizers, tasks
 from experiments.train import COSINE, Curves
@@ -74,6 +76,15 @@ class Run:
     def is_compiled(self) -> bool:
         """Whether the task compiles its network, which takes a compiler."""
         return bool(dict(self.options).get("compile"))
+
+    @property
+    def mixed_precision(self) -> tuple[type[nn.Module], str] | None:
+        """The kind of layer (`Task.probe`) that the task computes in mixed precision, and the name
+        of that; None: it computes all in full."""
+        options = dict(self.options)
+        if "autocast" not in options:  # the default is left out
+            return None
+        return tasks.find(self.task).probe(options), options["autocast"]
 
 
 @dataclass(frozen=True)

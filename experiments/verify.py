@@ -9,7 +9,7 @@ import dataclasses
 import math
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
 
@@ -61,7 +61,8 @@ def verify(
 
 
 _Check = tuple[Cell, Run, Future[Record]]
-# By data set, why it is not to be had, or None: asked once, as a network may be slow to refuse.
+# By what is wanted, such as a data set, why it is not to be had, or None: asked once, as a network
+# may be slow to refuse.
 _Asked = dict[str, ExperimentError | None]
 
 
@@ -80,11 +81,12 @@ def _begin(
     found = _fullest(study, [tier] if tier else list(study.tiers), results, asked)
     if found is None:
         return None
-    tier, lacking = found
+    tier, left_out = found
     path = study.path(tier, results)
     records = store.read(path)
     cells = study.select(tier)
-    there = [cell for cell in cells if cell.run.data not in lacking and cell.run.key in records]
+    here = records.keys() - left_out
+    there = [cell for cell in cells if cell.run.key in here]
     comparable = [cell for cell in there if _is_comparable(cell, records, cells)]
     if there and not comparable:
         print(
@@ -144,19 +146,26 @@ def beginning(record: Record) -> Run:
     return dataclasses.replace(record.run, epochs=max(1, int(seen * SECONDS / record.seconds)))
 
 
-def _refusal(dataset: str) -> ExperimentError | None:
-    try:
-        data.load(dataset)
-    except ExperimentError as error:
-        return error
-    return None
+def _want(asked: _Asked, what: str, get: Callable[..., object], *arguments: object) -> str:
+    """How a line on the want of `what` ends: with the reason, the first time; "" if there is none.
+
+    `get(*arguments)` raises an `ExperimentError` if it is not to be had.
+    """
+    if new := what not in asked:
+        asked[what] = None
+        try:
+            get(*arguments)
+        except ExperimentError as error:
+            asked[what] = error
+    reason = f": {asked[what]}" if new else " too"
+    return f", for want of {what}{reason}" if asked[what] else ""
 
 
 def _fullest(
     study: Study, tiers: list[str], results: Path, asked: _Asked
 ) -> tuple[str, set[str]] | None:
-    """The fullest of `tiers` that has records and what it takes to train them; and which data sets
-    beside the tier's own are lacking, whose runs are left out."""
+    """The fullest of `tiers` that has records and what it takes to train them; and the keys of its
+    runs that are left out: of data beside the tier's own, or in a precision, that are lacking."""
     for name in tiers:
         study.tier(name)
     recorded = [name for name in tiers if store.read(study.path(name, results))]
@@ -178,21 +187,40 @@ def _fullest(
         except ExperimentError as error:
             print(f"{lacking}: {error}")
             continue
+        records = store.read(study.path(name, results))
+        there = [run for run in runs if run.key in records]
+        needs = _uncomputable(there, lacking, asked)
         own, absent = study.tier(name).data, set[str]()
-        for dataset in dict.fromkeys(run.data for run in runs):
-            if new := dataset not in asked:
-                asked[dataset] = _refusal(dataset)
+        # What is left out for its precision needs no data, which may be slow to fetch.
+        for dataset in dict.fromkeys(run.data for run in runs if run.mixed_precision not in needs):
+            want = _want(asked, dataset, data.load, dataset)
             if (error := asked[dataset]) is None:
                 continue
             if dataset == own and "GDTUO_DATA" in os.environ:
                 raise error
             absent.add(dataset)
             part = lacking if dataset == own else f"{lacking} where it is of {dataset}"
-            reason = f": {error}" if new else " too"
-            print(f"{part}, for want of {dataset}{reason}")
-        if own not in absent:
-            return name, absent
+            print(f"{part}{want}")
+        lost = [run for run in runs if run.data in absent or run.mixed_precision in needs]
+        if own not in absent and (not there or set(there) - set(lost)):
+            return name, {run.key for run in lost}
     return None
+
+
+def _uncomputable(runs: list[Run], lacking: str, asked: _Asked) -> set[object]:
+    """What `runs` compute in mixed precision and can't be computed so here; each is said in a line
+    that starts with `lacking`."""
+    needs = set[object]()
+    for need in dict.fromkeys(run.mixed_precision for run in runs):
+        if need is None:
+            continue
+        what = f"{need[0].__name__} in {need[1]}"
+        if want := _want(asked, what, executors.require_mixed_precision, *need, "cpu"):
+            needs.add(need)
+            names = [run.task for run in runs if run.mixed_precision == need]
+            where = f" where it trains {' and '.join(dict.fromkeys(names))}"
+            print(f"{lacking}{where if len(names) < len(runs) else ''}{want}")
+    return needs
 
 
 def _is_comparable(cell: Cell, records: dict[str, Record], cells: list[Cell]) -> bool:

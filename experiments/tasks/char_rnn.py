@@ -1,5 +1,6 @@
 """The character LSTM on War and Peace (section 3.3.2), as torch-rnn trains it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -46,9 +47,7 @@ class CharRnn(Task):
         self.sequence, self.steps = chosen["sequence"], chosen["epoch_steps"]
         self.batch = chosen["batch"]
         self.mixed = mixed_precision(device, chosen["autocast"])
-        if chosen["cell"] not in CELLS:
-            known = " or ".join(map(repr, CELLS))
-            raise ExperimentError(f"option cell is {chosen['cell']!r}; expected {known}")
+        layers = self.probe(chosen)
         self.data = datasets.load(data, device)
         self.fingerprint = self.data.fingerprint
         text = self.data.characters
@@ -57,11 +56,19 @@ class CharRnn(Task):
         self.position = 0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            layers = CELLS[chosen["cell"]]
             self.model = networks.CharLSTM(self.data.size, chosen["hidden"], layers).to(device)
         shape = (self.model.lstm.num_layers, self.batch, chosen["hidden"])
         count = 2 if layers is nn.LSTM else 1
         self.carried = tuple(torch.zeros(shape, device=device) for _ in range(count))
+
+    @classmethod
+    def probe(cls, options: Mapping[str, Any]) -> type[nn.RNNBase]:
+        """The recurrent layers: many a processor lacks those of mixed precision."""
+        cell = options.get("cell", cls.options["cell"])
+        if cell not in CELLS:
+            known = " or ".join(map(repr, CELLS))
+            raise ExperimentError(f"option cell is {cell!r}; expected {known}")
+        return CELLS[cell]
 
     def _streams(self, text: Tensor) -> tuple[Tensor, Tensor]:
         """The characters of each stream, and for each of them the next one."""

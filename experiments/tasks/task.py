@@ -70,6 +70,12 @@ class Task(ABC):
             ExperimentError: it is not.
         """
 
+    @classmethod
+    def probe(cls, options: Mapping[str, Any]) -> type[nn.Module]:
+        """The kind of layer, made of two widths, that shows whether a device computes the network
+        of these `options` in mixed precision. Every network has matrix products."""
+        return nn.Linear
+
     @abstractmethod
     def begin(self) -> None:
         """Start an epoch: draw what is drawn once for all its steps."""
