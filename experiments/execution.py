@@ -149,7 +149,7 @@ def execute_all(
 
 def _unpack(payload: bytes) -> dict[str, Any]:
     try:
-        return torch.load(io.BytesIO(payload), weights_only=True)
+        return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except Exception as error:
         raise CheckpointError(f"it is no checkpoint ({type(error).__name__}: {error})") from error
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from experiments.words import counted
+from experiments.words import counted, fixed
 from paper_figures.results import Results
 
 REPRODUCED = "reproduced"
@@ -37,13 +37,14 @@ class Estimate:
         """Such as "4.85 [4.79, 4.91]", with "(8 of 10 runs)" where some are missing."""
         if self.n == 0:
             return f"0 of {counted(self.of, 'run')}"
-        interval = f" [{self.low:.{digits}f}, {self.high:.{digits}f}]" if self.n > 1 else ""
+        mean, low, high = (fixed(x, digits) for x in (self.mean, self.low, self.high))
+        interval = f" [{low}, {high}]" if self.n > 1 else ""
         gaps = f" ({self.n} of {self.of} runs)" if self.n < self.of else ""
-        return f"{self.mean:.{digits}f}{interval}{unit}{gaps}"
+        return f"{mean}{interval}{unit}{gaps}"
 
     def plain(self, digits: int = 2, unit: str = "") -> str:
         """The mean alone, for a sentence."""
-        return f"{self.mean:.{digits}f}{unit}" if self.n else "as yet unknown"
+        return f"{fixed(self.mean, digits)}{unit}" if self.n else "as yet unknown"
 
     @property
     def above(self) -> bool | None:

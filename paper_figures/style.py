@@ -1,5 +1,7 @@
 """One look for all figures, and files whose bytes depend on the records alone."""
 
+import io
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +24,6 @@ SETTINGS = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same everywhere
     "figure.facecolor": "white",
     "savefig.dpi": 150,
-    "svg.hashsalt": "gdtuo",
 }
 
 # By kind of file; without what would differ from one drawing to the next.
@@ -37,8 +38,27 @@ def figure(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
         yield canvas
         path.parent.mkdir(parents=True, exist_ok=True)
         for kind, metadata in METADATA.items():
+            buffer = io.BytesIO()
+            canvas.savefig(buffer, format=kind, metadata=metadata)
+            drawn = buffer.getvalue()
             with replacing(path.with_suffix(f".{kind}")) as stream:
-                canvas.savefig(stream, format=kind, metadata=metadata)
+                stream.write(canonical(drawn) if kind == "svg" else drawn)
+
+
+def canonical(svg: bytes) -> bytes:
+    """`svg` without what differs from one drawing or processor to the next: the last digits of
+    coordinates, and the names of what is referred to, which are random.
+
+    >>> canonical(b'<path id="m0123456789" d="M 34.39824 232.457842"/><use href="#m0123456789"/>')
+    b'<path id="shared1" d="M 34.398 232.458"/><use href="#shared1"/>'
+    """
+    names: dict[str, str] = {}
+
+    def named(found: re.Match[str]) -> str:
+        return found[1] + names.setdefault(found[2], f"shared{len(names) + 1}")
+
+    text = re.sub(r'(id="|#)([a-z]+[0-9a-f]{10})\b', named, svg.decode())
+    return re.sub(r"-?\d+\.\d{5,}", lambda found: f"{float(found[0]):.3f}", text).encode()
 
 
 def heading(title: str, caption: str) -> str:

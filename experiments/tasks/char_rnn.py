@@ -116,4 +116,5 @@ class CharRnn(Task):
         return {"position": self.position, "carried": self.carried}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.position, self.carried = state["position"], state["carried"]
+        self.position, device = state["position"], self.carried[0].device
+        self.carried = tuple(part.to(device) for part in state["carried"])

@@ -63,7 +63,8 @@ class Order:
         return {"order": self.indices, "random": self.random.get_state()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.indices = state["order"]
+        order = state["order"]
+        self.indices = None if order is None else order.to(self.device)
         self.random.set_state(state["random"])
 
 

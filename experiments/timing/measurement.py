@@ -11,6 +11,7 @@ from scipy import stats
 from experiments import store
 from experiments.timing.record import SCHEMA, Timing
 from experiments.timing.workload import tower
+from experiments.words import fixed
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,8 @@ class Interval:
     def text(self, digits: int = 2, unit: str = "") -> str:
         """Such as "1.31 [1.28, 1.34]"."""
 
-        def number(value: float) -> str:
-            return f"{round(value, digits) + 0.0:.{digits}f}"  # no "-0.0"
-
-        bounds = "" if np.isnan(self.low) else f" [{number(self.low)}, {number(self.high)}]"
-        return f"{number(self.median)}{unit}{bounds}"
+        median, low, high = (fixed(x, digits) for x in (self.median, self.low, self.high))
+        return f"{median}{unit}" + ("" if np.isnan(self.low) else f" [{low}, {high}]")
 
 
 def interval(values: Sequence[float] | np.ndarray) -> Interval:

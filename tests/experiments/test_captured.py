@@ -1,8 +1,13 @@
 """Training steps as CUDA graphs."""
 
+import itertools
+import math
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from experiments import train
 from experiments.cli import main
 from experiments.execution import Pause, execute_all
 from experiments.run import Run, Unfinished
@@ -10,15 +15,15 @@ from experiments.studies.presets import kappa_lstm, kappa_resnet
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
-RESNET = {"width": 4, "batch": 100}  # its last batch of an epoch is a smaller one
+RESNET = {"width": 4, "batch": 128}  # its last batch of an epoch is a smaller one
 LSTM = {"batch": 8, "sequence": 16, "hidden": 16, "epoch_steps": 30}
 RUNS = {
     "learned": Run(
-        "resnet20", "digits", f"SGD(0.1, momentum=0.9) / {kappa_resnet(0.1, 0.9)}", 0, 4,
+        "resnet20", "digits", f"SGD(0.01, momentum=0.9) / {kappa_resnet(0.01, 0.9)}", 0, 4,
         options=RESNET,
     ),
     "schedule": Run(
-        "resnet20", "digits", "SGD(0.1, momentum=0.9)", 0, 4, options=RESNET, schedule=(2, 3)
+        "resnet20", "digits", "SGD(0.01, momentum=0.9)", 0, 4, options=RESNET, schedule=(1, 2)
     ),
     "lstm": Run("char_rnn", "sonnets", f"Adam(0.002) / {kappa_lstm(2e-3)}", 0, 4, options=LSTM),
     "gru": Run("char_rnn", "sonnets", "Adam(0.002)", 0, 4, options={**LSTM, "cell": "gru"}),
@@ -41,7 +46,7 @@ def test_a_captured_run_is_the_same_to_rounding(run):
     assert record.provenance["captured"] is True
     assert "captured" not in eager.provenance
     assert record.steps == eager.steps
-    assert record.curves["train_loss"] == pytest.approx(eager.curves["train_loss"], rel=0.02)
+    assert record.curves["train_loss"] == pytest.approx(eager.curves["train_loss"], rel=0.05)
     for ours, theirs in zip(
         record.curves["hyperparameters"], eager.curves["hyperparameters"], strict=True
     ):
@@ -52,13 +57,16 @@ def test_a_captured_run_is_the_same_to_rounding(run):
 @cuda
 @every_run
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_captured_run_goes_on_where_it_was(run):
+def test_a_captured_run_goes_on_where_it_was(run, monkeypatch):
     whole = trained(run, capture=True)
-    part = trained(run, capture=True, pause=Pause(every=0.5))
+    with monkeypatch.context() as clock:
+        times = itertools.chain(itertools.repeat(0.0, 25), itertools.repeat(math.inf))
+        clock.setattr(train, "time", SimpleNamespace(time=lambda: next(times)))
+        part = trained(run, capture=True, pause=Pause(every=60))
     assert isinstance(part, Unfinished)
     rest = trained(run, capture=True, payload=part.payload)
     assert rest.steps == whole.steps
-    assert rest.curves["train_loss"] == pytest.approx(whole.curves["train_loss"], rel=0.02)
+    assert rest.curves["train_loss"] == pytest.approx(whole.curves["train_loss"], rel=0.05)
 
 
 def test_what_has_no_cuda_graphs_is_told_so(tmp_path, capsys):

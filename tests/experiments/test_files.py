@@ -32,3 +32,15 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, name, write):
     write(path)
     assert "old" not in path.read_text(encoding="utf-8")
     assert not list(tmp_path.glob("*.new"))
+
+
+def test_a_picture_is_the_same_wherever_it_is_drawn(tmp_path):
+    """Names that are drawn at random, and the last digits of coordinates, are not in it."""
+    for shift in (0.0, 1e-12):
+        with figure(tmp_path / f"{shift:g}", (2 + shift, 1)) as canvas:
+            axes = canvas.subplots()
+            axes.plot([0, 1 / 3, 1], [0, 2 / 3, 1], marker="o")
+            axes.imshow([[0, 1], [1, 0]])
+    first, second = ((tmp_path / f"{shift:g}.svg").read_text() for shift in (0.0, 1e-12))
+    assert first == second
+    assert "url(#shared" in first
