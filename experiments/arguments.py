@@ -68,7 +68,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default=MEMBERS,
         help="train up to so many runs as one ensemble; 1: each alone; default: %(default)s",
     )
-    for command in (run, clock):
+    for command in (run, clock, check):
         command.add_argument(
             "--device", default="cpu", help="what to train on; default: %(default)s"
         )

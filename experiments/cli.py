@@ -215,6 +215,7 @@ def _verify(options: argparse.Namespace) -> int:
             seed=options.seed,
             results=options.results,
             longest=math.inf if options.study else verify.LONGEST,
+            device=options.device,
         )
     return 0 if agree else 1
 

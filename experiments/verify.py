@@ -35,6 +35,7 @@ def verify(
     seed: int = 0,
     results: Path = RESULTS,
     longest: float = math.inf,
+    device: str = "cpu",
 ) -> bool:
     """Print how a sample of each study's cheaper runs compares; whether all agree.
 
@@ -46,13 +47,17 @@ def verify(
         seed: of the choice.
         results: the folder of the records.
         longest: leave out a study whose least comparison takes more recorded seconds.
+        device: where to train. What was made on a processor is compared on one, and what was made
+            on a GPU on one, as else nobody could tell how long it takes.
 
     Raises:
-        ExperimentError: there is nothing to compare with.
+        ExperimentError: there is nothing to compare with; the device is not to be had.
     """
+    executors.require_device(device)
     asked: _Asked = {}
     begun = [
-        _begin(study, executor, tier, sample, seed, results, longest, asked) for study in studies
+        _begin(study, executor, tier, sample, seed, results, longest, device, asked)
+        for study in studies
     ]
     under_way = [each for each in begun if each is not None]
     if not under_way:
@@ -74,11 +79,12 @@ def _begin(
     seed: int,
     results: Path,
     longest: float,
+    device: str,
     asked: _Asked,
 ) -> tuple[str, list[_Check], list[Cell], dict[str, Record]] | None:
     """What is trained, as said in a line; with what; and what it is compared with. None: nothing
     of this study can be trained here."""
-    found = _fullest(study, [tier] if tier else list(study.tiers), results, asked)
+    found = _fullest(study, [tier] if tier else list(study.tiers), results, device, asked)
     if found is None:
         return None
     tier, left_out = found
@@ -87,7 +93,7 @@ def _begin(
     cells = study.select(tier)
     here = records.keys() - left_out
     there = [cell for cell in cells if cell.run.key in here]
-    comparable = [cell for cell in there if _is_comparable(cell, records, cells)]
+    comparable = [cell for cell in there if _is_comparable(cell, records, cells, device)]
     if there and not comparable:
         print(
             f"{study.name}, tier {tier}, is left out: its runs have one seed each, and were made "
@@ -111,7 +117,7 @@ def _begin(
     for cell in chosen:
         run = beginning(records[cell.run.key])
         parent = records.get(run.parent or "")
-        checks.append((cell, run, executor.submit(execute, run, parent)))
+        checks.append((cell, run, executor.submit(execute, run, parent, device)))
     where = f"{study.name}, tier {tier}, on {study.tier(tier).data}"
     title = f"Training {counted(len(chosen), 'run')} again of {where}."
     return title, checks, cells, records
@@ -162,10 +168,11 @@ def _want(asked: _Asked, what: str, get: Callable[..., object], *arguments: obje
 
 
 def _fullest(
-    study: Study, tiers: list[str], results: Path, asked: _Asked
+    study: Study, tiers: list[str], results: Path, device: str, asked: _Asked
 ) -> tuple[str, set[str]] | None:
     """The fullest of `tiers` that has records and what it takes to train them; and the keys of its
-    runs that are left out: of data beside the tier's own, or in a precision, that are lacking."""
+    runs that are left out: of data beside the tier's own, or in a precision, that are lacking; of
+    another kind of device."""
     for name in tiers:
         study.tier(name)
     recorded = [name for name in tiers if store.read(study.path(name, results))]
@@ -183,13 +190,16 @@ def _fullest(
             for text in dict.fromkeys(run.tower for run in runs):
                 optimizers.require(text)
             if any(run.is_compiled for run in runs):
-                executors.require_compiler("cpu")
+                executors.require_compiler(device)
         except ExperimentError as error:
             print(f"{lacking}: {error}")
             continue
         records = store.read(study.path(name, results))
         there = [run for run in runs if run.key in records]
-        needs = _uncomputable(there, lacking, asked)
+        foreign = _foreign(study.name, there, records, device, lacking)
+        if there and len(foreign) == len(there):
+            continue
+        needs = _uncomputable([r for r in there if r not in foreign], lacking, device, asked)
         own, absent = study.tier(name).data, set[str]()
         # What is left out for its precision needs no data, which may be slow to fetch.
         for dataset in dict.fromkeys(run.data for run in runs if run.mixed_precision not in needs):
@@ -201,13 +211,34 @@ def _fullest(
             absent.add(dataset)
             part = lacking if dataset == own else f"{lacking} where it is of {dataset}"
             print(f"{part}{want}")
-        lost = [run for run in runs if run.data in absent or run.mixed_precision in needs]
+        lost = [
+            run
+            for run in runs
+            if run.data in absent or run.mixed_precision in needs or run in foreign
+        ]
         if own not in absent and (not there or set(there) - set(lost)):
             return name, {run.key for run in lost}
     return None
 
 
-def _uncomputable(runs: list[Run], lacking: str, asked: _Asked) -> set[object]:
+def _foreign(
+    name: str, runs: list[Run], records: dict[str, Record], device: str, lacking: str
+) -> list[Run]:
+    """The `runs` of another kind of device, which is said in a line that starts with `lacking`."""
+    made = {run: records[run.key].provenance["device"] for run in runs}
+    foreign = [run for run in runs if (made[run] == "cpu") != (device == "cpu")]
+    if foreign:
+        part = " where it was" if len(foreign) < len(runs) else ": it was"
+        where = " and ".join(sorted({made[run] for run in foreign}))
+        other = "cuda" if device == "cpu" else "cpu"
+        print(
+            f"{lacking}{part} trained on {where}; python -m experiments verify {name} "
+            f"--device {other} trains that again"
+        )
+    return foreign
+
+
+def _uncomputable(runs: list[Run], lacking: str, device: str, asked: _Asked) -> set[object]:
     """What `runs` compute in mixed precision and can't be computed so here; each is said in a line
     that starts with `lacking`."""
     needs = set[object]()
@@ -215,7 +246,7 @@ def _uncomputable(runs: list[Run], lacking: str, asked: _Asked) -> set[object]:
         if need is None:
             continue
         what = f"{need[0].__name__} in {need[1]}"
-        if want := _want(asked, what, executors.require_mixed_precision, *need, "cpu"):
+        if want := _want(asked, what, executors.require_mixed_precision, *need, device):
             needs.add(need)
             names = [run.task for run in runs if run.mixed_precision == need]
             where = f" where it trains {' and '.join(dict.fromkeys(names))}"
@@ -223,10 +254,10 @@ def _uncomputable(runs: list[Run], lacking: str, asked: _Asked) -> set[object]:
     return needs
 
 
-def _is_comparable(cell: Cell, records: dict[str, Record], cells: list[Cell]) -> bool:
+def _is_comparable(cell: Cell, records: dict[str, Record], cells: list[Cell], device: str) -> bool:
     """Whether there is something that a new run is to be equal to: the record itself to the bit,
     or a spread of seeds."""
-    ours, here = records[cell.run.key].provenance, environment("cpu")
+    ours, here = records[cell.run.key].provenance, environment(device)
     here["threads"] = 1  # a run sees to that
     if ours.get("ensemble", 1) == 1 and all(ours.get(name) == here[name] for name in BITS):
         return True

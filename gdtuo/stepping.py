@@ -146,8 +146,8 @@ class Draft:
             return self.hyper_steps[0].learned
         return self.learner.coordinates(0)[0] if self.changed is None else self.changed
 
-    @learned.setter
-    def learned(self, value: Tensor) -> None:
+    def relearn(self, value: Tensor) -> None:
+        """Set `learned`. (Not as a property's setter: torch 2.11's tracer passes that over.)"""
         if self.hyper_steps:
             self.hyper_steps[0].learned = value
         else:

@@ -48,7 +48,7 @@ def limit(drafts: Sequence[Draft], ranks: Ranks | None) -> None:
         assert longest is not None
         excess = (relative / longest).log().clamp_min(0.0)
         shorter = made.learned - torch.where(excess.isfinite(), excess, 0.0)
-        made.learned = made.learner.levels[0].bounded(shorter)
+        made.relearn(made.learner.levels[0].bounded(shorter))
 
 
 def _lengths(
@@ -134,4 +134,4 @@ def _bring_into_range(made: Draft, relative: Tensor) -> None:
     moved = learner.store[MOVED]
     made.moves = moved | moves
     within = torch.minimum(torch.maximum(before, (low / relative).log()), (high / relative).log())
-    made.learned = learner.levels[0].bounded(torch.where(moves & ~moved, within, before))
+    made.relearn(learner.levels[0].bounded(torch.where(moves & ~moved, within, before)))

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 from experiments.files import write_text
+from experiments.run import Record
 from experiments.studies.figure3 import KINDS, STEP_SIZES, name
 from paper_figures import curves, points
 from paper_figures.claims import (
     Claim,
     Estimate,
+    estimate,
     fewest_runs,
     findings,
     lines,
@@ -78,16 +80,32 @@ def summary(results: Results) -> str:
         for lr, (learned, constant) in ends.items()
         if learned.n or constant.n
     )
+    whole = steps >= 50_000
+    after = "the paper's 50,000" if whole else f"{steps:,} of the paper's 50,000"
     text = (
-        f"Test perplexity after {steps:,} of the paper's 50,000 steps, learned and constant: "
-        f"{found}. Already lower than the paper's are {tally(below, 'means')}"
+        f"Test perplexity after {after} steps, learned and constant: {found}. "
+        f"{'Lower' if whole else 'Already lower'} than the paper's are {tally(below, 'means')}"
     )
     if any(below):
         text += (
             ": what it leaves unsaid may be why (split, sequence, batch, how perplexity is "
             "measured, whether the state is carried)"
         )
-    return f"{text}."
+    return f"{text}. {_learned(results)}".rstrip()
+
+
+def _learned(results: Results) -> str:
+    """What became of the step sizes, in a sentence; empty if there are no runs."""
+    ends = {
+        lr: estimate(results.values(name(lr, "learned"), _step_size).values(), of=0)
+        for lr in STEP_SIZES
+    }
+    found = ", ".join(f"{e.plain(4)} from {lr:g}" for lr, e in ends.items() if e.n)
+    return f"The learned step size ends at {found}." if found else ""
+
+
+def _step_size(record: Record) -> float:
+    return float(record.curves["hyperparameters"][0]["lr"][-1])
 
 
 def _numbers(results: Results, column: int, kind: str) -> Claim:

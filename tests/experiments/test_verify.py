@@ -125,6 +125,43 @@ def test_what_can_not_be_trained_here_is_left_out(
     assert "1 run again of figure3, tier smoke, on sonnets" in capsys.readouterr().out
 
 
+def on_a_gpu(record):
+    return dataclasses.replace(record, provenance=record.provenance | {"device": "NVIDIA X"})
+
+
+def test_what_was_trained_on_a_gpu_is_not_trained_again_on_a_processor(
+    executor, make_record, tmp_path, capsys
+):
+    """It might take hours; a lower tier of the processor's does."""
+    study = find("figure3")
+    with store.Writer(study.path("paper", tmp_path)) as writer:
+        writer.append(*(on_a_gpu(make_record(cell.run)) for cell in study.select("paper")[:2]))
+    with pytest.raises(ExperimentError, match="every tier with records was left out"):
+        verify([study], executor, results=tmp_path)
+    assert capsys.readouterr().out == (
+        "figure3, tier paper, is left out: it was trained on NVIDIA X; python -m experiments "
+        "verify figure3 --device cuda trains that again\n"
+    )
+    runs = [cell.run for cell in study.select("smoke")][:1]
+    sweep(runs, study.path("smoke", tmp_path), executor)
+    assert verify([study], executor, results=tmp_path)
+    assert "1 run again of figure3, tier smoke, on sonnets" in capsys.readouterr().out
+
+
+def test_of_a_tier_that_was_trained_in_part_on_a_gpu_the_rest_is(executor, tmp_path, capsys):
+    study = find("figure3")
+    path = study.path("smoke", tmp_path)
+    first, second = (cell.run for cell in study.select("smoke")[:2])
+    records = sweep([first, second], path, executor)
+    path.unlink()
+    with store.Writer(path) as writer:
+        writer.append(records[first.key], on_a_gpu(records[second.key]))
+    assert verify([study], executor, results=tmp_path)
+    out = capsys.readouterr().out
+    assert "figure3, tier smoke, is left out where it was trained on NVIDIA X; " in out
+    assert "Training 1 run again" in out
+
+
 def test_without_a_compiler_a_tier_that_is_compiled_is_left_out(
     executor, make_record, tmp_path, capsys, without_compiler
 ):
