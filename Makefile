@@ -2,9 +2,12 @@
 #   make reproduce              redraw every table and figure, retrain a sample, compare
 #   make reproduce TIER=paper   train whatever is missing of the paper's protocol first (the data sets, and a GPU for figures 2, 3, 4c and 4d)
 #   make reproduce TIER=paper STUDIES=figure4a   ... of one study alone
+#   make reproduce TIER=paper DEVICE=cuda JOBS=10   ... ten runs at a time on a GPU
 PYTHON ?= python3
 TIER ?=
 JOBS ?= 2
+# What to train on. On a GPU, such as DEVICE=cuda, steps are CUDA graphs.
+DEVICE ?= cpu
 # All but figure4e, which needs torchvision: make reproduce TIER=paper STUDIES=figure4e
 STUDIES ?= table1 kappa figure2a figure2b figure3 figure4a figure4b figure4c figure4d \
   figure4c_adam figure4d_adam sensitivity2019 heights2019 horizon choices robustness peers ingredients heldout
@@ -22,7 +25,7 @@ reproduce: $(if $(TIER),train) figures verify verdicts
 	touch $@
 
 train: .venv/installed
-	$(BIN)/python -m experiments run $(STUDIES) --tier $(TIER) --jobs $(JOBS)
+	$(BIN)/python -m experiments run $(STUDIES) --tier $(TIER) --jobs $(JOBS) --device $(DEVICE) $(if $(filter cuda%,$(DEVICE)),--cuda-graphs)
 
 figures: .venv/installed
 	$(BIN)/python -m paper_figures
