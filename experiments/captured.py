@@ -22,6 +22,7 @@ class Captured:
     def __init__(self, step: Callable[..., Tensor], device: torch.device) -> None:
         self.step, self.stream = step, torch.cuda.Stream(device)
         self.taken = 0
+        self.shapes: list[torch.Size] = []  # of the graph's inputs; before, those of the last step
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, *inputs: Tensor, ordinary: bool = False) -> Tensor:
@@ -34,13 +35,14 @@ class Captured:
                 factor of a schedule.
         """
         self.taken += 1
+        shapes = [x.shape for x in inputs]
         with self._aside():
-            if ordinary or self.taken <= ORDINARY:
+            if ordinary or self.taken <= ORDINARY or shapes != self.shapes:
+                if self.graph is None:  # what comes twice in a row is what comes most
+                    self.shapes = shapes
                 return self.step(*inputs)
             if self.graph is None:
                 self._capture(inputs)
-            if [x.shape for x in inputs] != [x.shape for x in self.inputs]:
-                return self.step(*inputs)
             for place, x in zip(self.inputs, inputs, strict=True):
                 place.copy_(x)
             self.graph.replay()

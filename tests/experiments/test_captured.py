@@ -2,12 +2,14 @@
 
 import itertools
 import math
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from experiments import train
+from experiments.captured import ORDINARY, Captured
 from experiments.cli import main
 from experiments.execution import Pause, execute_all
 from experiments.run import Run, Unfinished
@@ -67,6 +69,51 @@ def test_a_captured_run_goes_on_where_it_was(run, monkeypatch):
     rest = trained(run, capture=True, payload=part.payload)
     assert rest.steps == whole.steps
     assert rest.curves["train_loss"] == pytest.approx(whole.curves["train_loss"], rel=0.05)
+
+
+@pytest.fixture
+def pretended(monkeypatch):
+    """Graphs without a GPU: a replay computes the outputs anew from the inputs' places."""
+
+    class Graph:
+        def replay(self):
+            taker.output.copy_(step(*taker.inputs))
+
+    def step(x):
+        calls.append(len(x))
+        return 2 * x
+
+    calls: list[int] = []
+    nothing = SimpleNamespace(device="cpu", wait_stream=lambda other: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: nothing)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: nothing)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    taker = Captured(step, torch.device("cpu"))
+    return taker, calls
+
+
+def test_a_graph_is_of_the_shape_that_comes_most(pretended):
+    """Nine of ten batches are of four examples; the ninth step, which might be captured, is not."""
+    taker, _ = pretended
+    for i in range(30):
+        x = torch.full((1 if i % 10 == 8 else 4,), float(i))
+        assert taker(x).equal(2 * x)
+        assert (taker.graph is not None) == (i > 9)
+    assert taker.shapes == [(4,)]
+
+
+def test_what_must_be_taken_in_the_ordinary_way_is(pretended):
+    taker, calls = pretended
+    for _ in range(ORDINARY + 4):
+        taker(torch.ones(2))
+    graph, before = taker.graph, len(calls)
+    graph.replay = None  # it would raise
+    assert taker(torch.ones(2), ordinary=True).equal(torch.full((2,), 2.0))
+    assert taker(torch.ones(3)).shape == (3,)
+    assert len(calls) == before + 2
+    assert taker.graph is graph
 
 
 def test_what_has_no_cuda_graphs_is_told_so(tmp_path, capsys):
