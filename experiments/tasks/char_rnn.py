@@ -83,16 +83,17 @@ class CharRnn(Task):
         if self.position + self.sequence > self.trained[0].shape[1]:
             self.position = 0
             for part in self.carried:
-                part.zero_()  # in place: a captured step goes on to write here
+                part.zero_()
         here = slice(self.position, self.position + self.sequence)
         self.position += self.sequence
         characters, targets = (x[:, here] for x in self.trained)
-        return characters, targets, *self.carried
+        return characters, targets, *(part.clone() for part in self.carried)
 
     def loss_of(self, characters: Tensor, targets: Tensor, *carried: Tensor) -> Tensor:
         outputs, state = self._outputs(characters, carried if len(carried) > 1 else carried[0])
         parts = (state,) if isinstance(state, Tensor) else state  # a GRU's is one, an LSTM's two
-        self.carried = tuple(part.detach() for part in parts)
+        for place, part in zip(self.carried, parts, strict=True):
+            place.copy_(part.detach())
         return nn.functional.cross_entropy(outputs, targets.flatten())
 
     @torch.no_grad()
@@ -116,5 +117,6 @@ class CharRnn(Task):
         return {"position": self.position, "carried": self.carried}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.position, device = state["position"], self.carried[0].device
-        self.carried = tuple(part.to(device) for part in state["carried"])
+        self.position = state["position"]
+        for place, part in zip(self.carried, state["carried"], strict=True):
+            place.copy_(part)

@@ -87,8 +87,11 @@ class Task(ABC):
 
     @abstractmethod
     def loss_of(self, *inputs: Tensor) -> Tensor:
-        """The loss, of shape (), of `inputs`. It does nothing but operations on the device, so that
-        they can be captured in a CUDA graph."""
+        """The loss, of shape (), of `inputs`.
+
+        It does nothing but operations on the device, and writes what it leaves for the next step
+        where that is: a CUDA graph may capture it, whose replays run no Python.
+        """
 
     def loss(self, step: int) -> Tensor:
         """The loss of batch `step` of this epoch."""

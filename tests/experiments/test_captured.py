@@ -48,7 +48,9 @@ def test_a_captured_run_is_the_same_to_rounding(run):
     assert record.provenance["captured"] is True
     assert "captured" not in eager.provenance
     assert record.steps == eager.steps
-    assert record.curves["train_loss"] == pytest.approx(eager.curves["train_loss"], rel=0.05)
+    # ResNet-20, in the lower precision of a GPU's convolutions, has drifted apart by then.
+    rel = 0.05 if run.task == "resnet20" else 1e-3
+    assert record.curves["train_loss"] == pytest.approx(eager.curves["train_loss"], rel=rel)
     for ours, theirs in zip(
         record.curves["hyperparameters"], eager.curves["hyperparameters"], strict=True
     ):
