@@ -236,6 +236,34 @@ def test_capturable(guard):
             torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("guard", [0, 50])
+def test_ordinary_steps_between_replays(guard):
+    """The host's counts are behind then, and a schedule's factor is that of the last of them."""
+
+    def go(compile, capturable):
+        model = make_model()
+        options = {"safeguards": Safeguards(guard=guard), "compile": compile}
+        tower = gdtuo.Tower(halves(model), ADAM, capturable=capturable, **options)
+        for i in range(12):
+            if i == 8:
+                for group in tower.param_groups:
+                    group["lr"] = group["unscheduled_lr"] / 10
+            model.zero_grad()
+            loss_at(model, i).backward()
+            if capturable and i > 3 and i % 4:
+                with torch.no_grad():
+                    tower._compiled._bound.on_the_device(gdtuo.stepping.Gradients())
+            else:
+                tower.step()
+        return model, tower
+
+    (expected, reference), (model, tower) = go(False, False), go(QUICK, True)
+    assert read(tower) == pytest.approx(read(reference), rel=1e-9)
+    for p, q in zip(parameters_of(model), parameters_of(expected), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-11)
+    assert {store["step"] for store in tower.state_dict()["state"].values()} == {12}
+
+
 def test_counting_replays_leaves_what_is_frozen():
     model = make_model()
     tower = gdtuo.Tower(model.parameters(), ADAM, compile=QUICK, capturable=True)
