@@ -309,7 +309,7 @@ def test_war_and_peace():
     task = CharRnn("tolstoy", 0, "cpu")
     assert len(task.data.characters) == 3_258_250
     assert task.data.size == 87
-    assert task.inputs.shape == (50, int(0.8 * 3_258_250 - 1) // 50)
+    assert task.trained[0].shape == (50, int(0.8 * 3_258_250 - 1) // 50)
     assert task.loss(0).item() == pytest.approx(math.log(87), abs=0.1)
 
 
