@@ -31,7 +31,7 @@ figures: .venv/installed
 	$(BIN)/python -m paper_figures
 
 verify: .venv/installed
-	$(BIN)/python -m experiments verify --jobs $(JOBS)
+	$(BIN)/python -m experiments verify --jobs $(JOBS) --device $(DEVICE)
 
 verdicts: .venv/installed
 	$(BIN)/python -m paper_figures --verdicts

@@ -81,7 +81,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     run.add_argument(
         "--cuda-graphs",
         action="store_true",
-        help="take the steps of towers as CUDA graphs: a fraction of the time, equal to rounding",
+        help="take the steps of towers that train alone as CUDA graphs: faster, equal to rounding",
     )
     run.add_argument("--dry-run", action="store_true", help="only say what would be trained")
     plot.add_argument("study", nargs="?", help="default: all")

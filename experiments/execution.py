@@ -83,7 +83,7 @@ def execute_all(
     # Denormals slow a step down tenfold, and one thread makes runs repeat to the bit.
     torch.set_flush_denormal(True)
     torch.set_num_threads(1)
-    torch.backends.cudnn.benchmark = True  # batches are all of one size
+    torch.backends.cudnn.benchmark = capture  # the batches that are replayed are of one size
     outcomes = [Outcome(started=run.tower) for run in runs]
     before = _unpack(payload) if payload else None
     here = {**environment(device), **(source or {})}
@@ -113,15 +113,15 @@ def execute_all(
         with _noted(members[0][2]):
             training = _train(members, device, until, before, capture)
     seconds = time.perf_counter() - begin + (before["seconds"] if before else 0)
+    if training and training.captured and training.captured.graph:
+        here["captured"] = True
     mixed = _mixed(before, here)
     if training and not training.has_ended:
         buffer = io.BytesIO()
         state = {"here": here, "mixed": mixed, "seconds": seconds, "training": training.state()}
         torch.save(state, buffer)
         return [Unfinished(tuple(runs), training.epoch, training.batch, buffer.getvalue())]
-    how: dict[str, Any] = {"ensemble": len(members)} if len(members) > 1 else {}
-    if training and training.captured:
-        how["captured"] = True
+    together = {"ensemble": len(members)} if len(members) > 1 else {}
     return [
         Record(
             run=run,
@@ -136,7 +136,7 @@ def execute_all(
             seconds=round(seconds / len(runs), 3),
             provenance={
                 **here,
-                **(how if outcome.fingerprint else {}),
+                **(together if outcome.fingerprint else {}),
                 **({"mixed": mixed} if mixed else {}),
                 "data": outcome.fingerprint,
                 **({"data_note": outcome.note} if outcome.note else {}),
@@ -158,7 +158,8 @@ def _mixed(before: dict[str, Any] | None, here: dict[str, Any]) -> list[str]:
     """In what the parts of a run differ, of all that its numbers may depend on."""
     if before is None:
         return []
-    differ = {name for name in (*BITS, "commit") if before["here"].get(name) != here.get(name)}
+    compared = (*BITS, "commit", "captured")
+    differ = {name for name in compared if before["here"].get(name) != here.get(name)}
     return sorted(differ.union(before["mixed"]))
 
 

@@ -110,7 +110,9 @@ def require_mixed_precision(layer: type[nn.Module], autocast: str, device: str) 
     try:
         with mixed():  # gradients are on, as in training: what is computed for them differs
             layer(8, 8, device=device)(torch.zeros(8, 8, 8, device=device))
-    except Exception as error:
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # what is not implemented is one too
         raise ExperimentError(
             f"torch {torch.__version__} can't compute {layer.__name__} in {autocast} on {device} "
             f"here ({_reason(error)}). Train it elsewhere, such as on a GPU (run --device cuda) or "

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 import gdtuo
+from experiments import ExperimentError
 
 # What is written from records, so that it is no part of the code.
 DRAWN = ("results", "README.md", "docs/performance.md")
@@ -48,7 +50,13 @@ def source() -> dict[str, Any]:
         commit = git("rev-parse", "HEAD")
         changes = git("status", "--porcelain", "--", ".", *(f":(exclude){path}" for path in DRAWN))
     except (OSError, subprocess.CalledProcessError):
-        commit, _, dirty = os.environ.get("GDTUO_COMMIT", "").partition("-")
+        said = os.environ.get("GDTUO_COMMIT", "").strip()
+        if said and not re.fullmatch("[0-9a-f]{7,40}(-dirty)?", said):
+            raise ExperimentError(
+                f"GDTUO_COMMIT is {said!r}; expected what git describe --always --abbrev=40 "
+                "--dirty --exclude='*' says of what this is a copy of"
+            ) from None
+        commit, _, dirty = said.partition("-")
         return {"commit": commit or None, "clean": not dirty if commit else None}
     return {"commit": commit, "clean": not changes}
 

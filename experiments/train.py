@@ -72,7 +72,7 @@ class Training:
         self.by_step = schedule == COSINE
         capture &= len(tasks) == 1 and isinstance(rules[0], gdtuo.Rule) and not self.by_step
         self.trainee = Alone(tasks, rules, capture) if len(tasks) == 1 else Together(tasks, rules)
-        self.captured = Captured(self._learn, self.device) if capture else None
+        self.captured = Captured(self.device) if capture else None
         for member, (task, outcome) in enumerate(zip(tasks, outcomes, strict=True)):
             levels = self.trainee.levels(member)
             outcome.fingerprint = task.fingerprint
@@ -98,8 +98,8 @@ class Training:
     def has_ended(self) -> bool:
         return not self.live or self.epoch > self.epochs
 
-    def run(self, until: float = math.inf) -> bool:
-        """Train to the end, or at least one step and up to the time `until`; whether it ended."""
+    def run(self, until: float = math.inf) -> None:
+        """Train to the end, or at least one step and up to the time `until`."""
         while not self.has_ended:
             if self.batch == 0:
                 for task in self.tasks:
@@ -109,7 +109,6 @@ class Training:
                 self._end_epoch()
             if time.time() >= until:
                 break
-        return self.has_ended
 
     def _step(self) -> None:
         """One step of all members.
@@ -118,7 +117,7 @@ class Training:
         """
         inputs = self.trainee.inputs(self.batch)
         if self.captured:  # the factor of a schedule changes between epochs
-            losses = self.captured(*inputs, ordinary=self.batch == 0)
+            losses = self.captured(self._learn, *inputs, ordinary=self.batch == 0)
         else:
             losses = self._learn(*inputs)
         if self.scheduler and self.by_step:

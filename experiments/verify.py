@@ -14,7 +14,15 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 
 from experiments import ExperimentError, data, executors, optimizers, store, tasks
-from experiments.comparison import BEGINNING, REPEATED, cut, difference, same_bits, tolerated
+from experiments.comparison import (
+    BEGINNING,
+    REPEATED,
+    cut,
+    difference,
+    repeats,
+    same_bits,
+    tolerated,
+)
 from experiments.execution import execute
 from experiments.provenance import BITS, environment
 from experiments.run import Record, Run
@@ -153,9 +161,9 @@ def beginning(record: Record) -> Run:
 
 
 def _want(asked: _Asked, what: str, get: Callable[..., object], *arguments: object) -> str:
-    """How a line on the want of `what` ends: with the reason, the first time; "" if there is none.
+    """The end of a line that says what is left out for want of `what`; "" if that is to be had.
 
-    `get(*arguments)` raises an `ExperimentError` if it is not to be had.
+    `get(*arguments)` raises an `ExperimentError` if it is not, which is told the first time.
     """
     if new := what not in asked:
         asked[what] = None
@@ -257,9 +265,9 @@ def _uncomputable(runs: list[Run], lacking: str, device: str, asked: _Asked) -> 
 def _is_comparable(cell: Cell, records: dict[str, Record], cells: list[Cell], device: str) -> bool:
     """Whether there is something that a new run is to be equal to: the record itself to the bit,
     or a spread of seeds."""
-    ours, here = records[cell.run.key].provenance, environment(device)
+    record, here = records[cell.run.key], environment(device)
     here["threads"] = 1  # a run sees to that
-    if ours.get("ensemble", 1) == 1 and all(ours.get(name) == here[name] for name in BITS):
+    if repeats(record) and all(record.provenance.get(name) == here[name] for name in BITS):
         return True
     return sum(c.name == cell.name and c.run.key in records for c in cells) > 1
 

@@ -124,7 +124,7 @@ class Level:
 
     def values(self, learned: Tensor, constant: Tensor, lr_factor: float | Tensor = 1.0) -> Values:
         """Decode both vectors; ``lr_factor`` is what a schedule makes of the step size."""
-        rows = self.split(self.learned, learned) | self.split(self.constant, constant)
+        rows = {**self.split(self.learned, learned), **self.split(self.constant, constant)}
         h = {name: self.rule.coordinates_of(name).decode(row) for name, row in rows.items()}
         if isinstance(lr_factor, Tensor):
             h["lr"] = h["lr"] * lr_factor.to(h["lr"])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from experiments.files import write_text
 from experiments.studies.figure2b import EPOCHS, LINES, START
-from experiments.words import counted
+from experiments.words import counted, significant
 from paper_figures import curves, points
 from paper_figures.claims import (
     MISSING,
@@ -66,7 +66,8 @@ def summary(results: Results) -> str:
     if not known:
         return "No line has come to its end yet."
     decays = [curves.curve("lr")(record) for record in results.ok("learned")]
-    reached = f"{estimate([lr[-1] for lr in decays], len(decays)).mean:.3g}" if decays else ""
+    ends = estimate([lr[-1] for lr in decays], len(decays))
+    reached = significant(ends.mean, 3) if decays else ""
     epochs = results.study.tier(results.tier).epochs
     return (
         f"After {counted(epochs, 'epoch')} the test error is {', '.join(known)}"

@@ -15,6 +15,7 @@ from experiments import tasks
 from experiments.optimizers import RIVALS
 from experiments.run import Record
 from experiments.studies.tuning import OWN, PLAIN, RIVAL_NAMES, SGD, TOWERS, Training
+from experiments.words import significant
 from paper_figures import points
 from paper_figures.claims import (
     MISSING,
@@ -113,7 +114,11 @@ def both(results: Results, training: Training, cell: str | None) -> str:
     if not found.n:
         return "-"
     metric = tested(results, training, cell)
-    return f"{found.text(3)} ({metric.mean:.3g})" if metric.n else f"{found.text(3)} (diverged)"
+    return (
+        f"{found.text(3)} ({significant(metric.mean, 3)})"
+        if metric.n
+        else f"{found.text(3)} (diverged)"
+    )
 
 
 def best_cell(results: Results, training: Training, cells: Iterable[str]) -> str | None:

@@ -57,7 +57,7 @@ def canonical(svg: bytes) -> bytes:
     def named(found: re.Match[str]) -> str:
         return found[1] + names.setdefault(found[2], f"shared{len(names) + 1}")
 
-    text = re.sub(r'(id="|#)([a-z]+[0-9a-f]{10})\b', named, svg.decode())
+    text = re.sub(r'(id="|#)([A-Za-z]\w*?[0-9a-f]{10})\b', named, svg.decode())
     return re.sub(r"-?\d+\.\d{5,}", lambda found: f"{float(found[0]):.3f}", text).encode()
 
 

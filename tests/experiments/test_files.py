@@ -41,6 +41,7 @@ def test_a_picture_is_the_same_wherever_it_is_drawn(tmp_path):
             axes = canvas.subplots()
             axes.plot([0, 1 / 3, 1], [0, 2 / 3, 1], marker="o")
             axes.imshow([[0, 1], [1, 0]])
+            axes.scatter([0, 1], [1, 0], c=[0, 1])
     first, second = ((tmp_path / f"{shift:g}.svg").read_text() for shift in (0.0, 1e-12))
     assert first == second
     assert "url(#shared" in first

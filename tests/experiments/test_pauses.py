@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from experiments import ExperimentError, checkpoints, data, files, store
 from experiments.batches import batches
@@ -283,3 +284,11 @@ def test_without_its_package_a_cluster_names_the_extra(monkeypatch):
         cluster("tcp://127.0.0.1:9"),
     ):
         pass
+
+
+def test_what_was_paused_on_a_gpu_is_read_without_one(monkeypatch):
+    with monkeypatch.context() as gpu:
+        gpu.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        payload = paused().payload
+    (record,) = execute_all(ALONE, [None], payload=payload)
+    assert record.status == "ok"

@@ -2,7 +2,7 @@ import subprocess
 
 import pytest
 
-from experiments import provenance
+from experiments import ExperimentError, provenance
 
 
 @pytest.fixture
@@ -49,6 +49,14 @@ def test_without_a_repository_the_commit_may_be_said(said, tmp_path, monkeypatch
     monkeypatch.setenv("GDTUO_COMMIT", said)
     monkeypatch.setattr(provenance, "__file__", str(tmp_path / "experiments" / "provenance.py"))
     assert provenance.source() == {"commit": "0123abc", "clean": said == "0123abc"}
+
+
+def test_what_is_no_commit_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.setenv("GDTUO_COMMIT", "v1-3-gabcdef0")
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "experiments" / "provenance.py"))
+    with pytest.raises(ExperimentError, match="GDTUO_COMMIT is 'v1-3-gabcdef0'; expected what git"):
+        provenance.source()
 
 
 def test_a_repository_knows_better_than_what_is_said(repository, monkeypatch):

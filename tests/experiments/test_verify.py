@@ -38,6 +38,13 @@ def test_on_the_same_machine_everything_is_equal_to_the_bit(seeds):
     )
 
 
+def test_on_a_gpu_nothing_is_equal_to_the_bit(seeds):
+    """It adds in whatever order."""
+    ours, recorded = on_a_gpu(error(seeds[0], 5.1)), on_a_gpu(seeds[0])
+    assert difference(ours, recorded, seeds) is None
+    assert "but the seeds allow" in difference(error(ours, 9.9), recorded, seeds)
+
+
 def test_elsewhere_the_spread_of_the_seeds_allows_for_some(seeds):
     assert difference(elsewhere(error(seeds[0], 5.5)), seeds[0], seeds) is None
     wrong = elsewhere(error(seeds[0], 9.9))
@@ -132,7 +139,7 @@ def on_a_gpu(record):
 def test_what_was_trained_on_a_gpu_is_not_trained_again_on_a_processor(
     executor, make_record, tmp_path, capsys
 ):
-    """It might take hours; a lower tier of the processor's does."""
+    """It might take hours there. A lower tier that was trained on a processor is taken."""
     study = find("figure3")
     with store.Writer(study.path("paper", tmp_path)) as writer:
         writer.append(*(on_a_gpu(make_record(cell.run)) for cell in study.select("paper")[:2]))
