@@ -11,8 +11,9 @@ from paper_figures.claims import MISSING
 from paper_figures.claims_page import judge
 from paper_figures.results import load
 
-#: A minute each, of code that another study here runs too.
-SLOW = ("sensitivity2019", "figure4c_adam")
+#: Half a minute or more each, of code that another study here runs too; their figures have tests of
+#: their own.
+SLOW = ("sensitivity2019", "figure4c_adam", "heights2019", "horizon", "kappa")
 
 
 @pytest.mark.parametrize(
