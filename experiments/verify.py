@@ -95,9 +95,7 @@ def _begin(
     found = _fullest(study, [tier] if tier else list(study.tiers), results, device, asked)
     if found is None:
         return None
-    tier, left_out = found
-    path = study.path(tier, results)
-    records = store.read(path)
+    tier, records, left_out = found
     cells = study.select(tier)
     here = records.keys() - left_out
     there = [cell for cell in cells if cell.run.key in here]
@@ -110,6 +108,7 @@ def _begin(
         return None
     chosen = _choose(comparable, records, sample, seed)
     if not chosen:
+        path = study.path(tier, results)
         raise ExperimentError(f"nothing was compared: {path} has no results of {study.name}")
     first = records[chosen[0].run.key]
     least = (
@@ -177,19 +176,20 @@ def _want(asked: _Asked, what: str, get: Callable[..., object], *arguments: obje
 
 def _fullest(
     study: Study, tiers: list[str], results: Path, device: str, asked: _Asked
-) -> tuple[str, set[str]] | None:
-    """The fullest of `tiers` that has records and what it takes to train them; and the keys of its
-    runs that are left out: of data beside the tier's own, or in a precision, that are lacking; of
-    another kind of device."""
+) -> tuple[str, dict[str, Record], set[str]] | None:
+    """The fullest of `tiers` that has records and what it takes to train them; its records; and the
+    keys of its runs that are left out: of data beside the tier's own, or in a precision, that are
+    lacking; of another kind of device."""
     for name in tiers:
         study.tier(name)
-    recorded = [name for name in tiers if store.read(study.path(name, results))]
+    recorded = {name: store.read(study.path(name, results)) for name in tiers}
+    recorded = {name: records for name, records in recorded.items() if records}
     if not recorded:
         raise ExperimentError(
             f"nothing was compared: {study.name}, tier {' or '.join(tiers)}, has no records in "
             f"{results}"
         )
-    for name in reversed(recorded):
+    for name, records in reversed(recorded.items()):
         lacking = f"{study.name}, tier {name}, is left out"
         try:
             runs = [cell.run for cell in study.select(name)]
@@ -202,7 +202,6 @@ def _fullest(
         except ExperimentError as error:
             print(f"{lacking}: {error}")
             continue
-        records = store.read(study.path(name, results))
         there = [run for run in runs if run.key in records]
         foreign = _foreign(study.name, there, records, device, lacking)
         if there and len(foreign) == len(there):
@@ -225,7 +224,7 @@ def _fullest(
             if run.data in absent or run.mixed_precision in needs or run in foreign
         ]
         if own not in absent and (not there or set(there) - set(lost)):
-            return name, {run.key for run in lost}
+            return name, records, {run.key for run in lost}
     return None
 
 

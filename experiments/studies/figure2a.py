@@ -16,7 +16,7 @@ MOMENTA = (0.09, 0.9, 0.99)
 KINDS = ("constant", "learned")
 
 # What a processor needs to get anywhere: half the time of full precision. Compiled it is a third,
-# and so it is on a GPU.
+# and on a GPU too it is less.
 FAST = {"autocast": "bfloat16", "channels_last": True}
 FASTER = {**FAST, "compile": True}
 TINY = {"width": 4}
