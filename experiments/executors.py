@@ -13,7 +13,7 @@ from torch import nn
 
 import gdtuo
 from experiments import ExperimentError
-from experiments.tasks.task import mixed_precision
+from experiments.tasks.precision import mixed_precision
 
 PATIENCE = 10  # seconds to wait for a scheduler
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from experiments import ExperimentError
 from experiments import data as datasets
 from experiments.tasks import networks
-from experiments.tasks.task import Figures, Task, mixed_precision
+from experiments.tasks.precision import mixed_precision
+from experiments.tasks.task import Figures, Task
 
 # torch-rnn's shares of the text: first the training set, then the validation set, then the test
 # set. Nothing is chosen by validation here, so the middle of the text is not used.

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from experiments import data as datasets
 from experiments.tasks.char_rnn import TEST, TRAIN
-from experiments.tasks.task import Figures, Task, mixed_precision
+from experiments.tasks.precision import mixed_precision
+from experiments.tasks.task import Figures, Task
 
 
 class Block(nn.Module):

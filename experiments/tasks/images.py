@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from experiments import data as datasets
 from experiments.tasks.order import Order, tested
-from experiments.tasks.task import Figures, Task, mixed_precision
+from experiments.tasks.precision import mixed_precision
+from experiments.tasks.task import Figures, Task
 
 
 class ImageTask(Task):

@@ -1,8 +1,7 @@
 """What a task is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -111,18 +110,6 @@ class Task(ABC):
 
     @abstractmethod
     def restore(self, state: dict[str, Any]) -> None: ...
-
-
-def mixed_precision(device: str, autocast: str) -> Callable[[], torch.autocast]:
-    """What opens the block that a network is computed in: "bfloat16", or "none" as it is.
-
-    Raises:
-        ExperimentError: `autocast` is something else.
-    """
-    if autocast not in ("none", "bfloat16"):
-        raise ExperimentError(f"option autocast is {autocast!r}; expected 'none' or 'bfloat16'")
-    kind = torch.device(device).type
-    return partial(torch.autocast, kind, torch.bfloat16, enabled=autocast == "bfloat16")
 
 
 class StackableTask(Task):
