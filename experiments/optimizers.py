@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from torch import Tensor
@@ -160,6 +161,7 @@ class Choice:
 Rule = gdtuo.Rule | Choice
 
 
+@cache  # a study's runs have few optimizers
 def parse(text: str) -> Rule:
     """Read a tower or a rival; `str` of what is returned is its canonical text.
 

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from experiments import ExperimentError
@@ -73,13 +74,14 @@ def main() -> int:
     options = parser.parse_args()
     try:
         if options.verdicts:
-            print(report.verdicts(_judged(options.results)))
+            print(report.verdicts(_judged(options.results, {})))
             return 0
-        for name, results in _chosen(options).items():
+        chosen = _chosen(options)
+        for name, results in chosen.items():
             with writing(options.results / name):
                 FIGURES[name].draw(results, options.results / name)
             print(f"{options.results / name}: {FIGURES[name].caption(results)}")
-        judged = _judged(options.results)
+        judged = _judged(options.results, {} if options.tier else chosen)
         for _, results, _ in judged:
             if not results.all():
                 print(f"{options.results / results.study.name}: not yet run")
@@ -96,12 +98,12 @@ def main() -> int:
     return 0
 
 
-def _judged(folder: Path) -> list[claims_page.Judged]:
-    """The claims of every study, on the fullest tier that has records."""
+def _judged(folder: Path, known: Mapping[str, Results]) -> list[claims_page.Judged]:
+    """The claims of every study, on the fullest tier that has records; `known` are read already."""
     return claims_page.judge(
         [
-            (FIGURES[name], look(EXHIBITS[name], folder) or nothing(EXHIBITS[name]))
-            for name in FIGURES
+            (figure, known.get(name) or look(EXHIBITS[name], folder) or nothing(EXHIBITS[name]))
+            for name, figure in FIGURES.items()
         ]
     )
 
