@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from scipy import stats
@@ -61,11 +62,15 @@ def estimate(values: Iterable[float], of: int) -> Estimate:
     sample = np.array(list(values))
     if len(sample) < 2:
         return Estimate(sample[0] if len(sample) else math.nan, math.nan, math.nan, len(sample), of)
-    # A percentile interval: the corrected ones are undefined where all values are equal.
-    interval = stats.bootstrap(
-        (sample,), np.mean, method="percentile", rng=np.random.default_rng(0)
-    ).confidence_interval
-    return Estimate(sample.mean(), interval.low, interval.high, len(sample), of)
+    return Estimate(sample.mean(), *_interval(tuple(sample)), len(sample), of)
+
+
+@cache  # the same runs count in a claim, a page and a figure
+def _interval(sample: tuple[float, ...]) -> tuple[float, float]:
+    """A percentile interval: the corrected ones are undefined where all values are equal."""
+    rng = np.random.default_rng(0)
+    found = stats.bootstrap((sample,), np.mean, method="percentile", rng=rng).confidence_interval
+    return found.low, found.high
 
 
 def paired(minuend: dict[int, float], subtrahend: dict[int, float], of: int) -> Estimate:

@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
@@ -253,6 +254,9 @@ ROWS = (
 )
 
 BY_RULE = {row.rule: row for row in ROWS}
+
+#: Of towers of a rule on itself, where one takes long: heights 1 and 2 are parts of height 3.
+HEIGHTS = [pytest.param(h, marks=[pytest.mark.slow] if h in (1, 2) else []) for h in range(4)]
 
 
 def without_decay(rule: Rule) -> Rule:

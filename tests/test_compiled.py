@@ -22,6 +22,8 @@ from tests.test_contract import CASES, read, through_a_file
 
 QUICK = "aot_eager"
 STEPS = 5
+#: A guard puts more in a graph; those of the contract table have none.
+GUARDS = [pytest.param(0, marks=pytest.mark.slow), 50]
 
 
 @pytest.fixture(autouse=True)
@@ -101,8 +103,10 @@ TUNING_FREE = RULE
 STRIDES = Safeguards(start=(1e-3, 1e-2), stride=0.001)
 
 
-@pytest.mark.parametrize("per", ["tower", "group", "tensor"])
-@pytest.mark.parametrize("guard", [0, 50])
+@pytest.mark.parametrize(
+    "per", [*(pytest.param(per, marks=pytest.mark.slow) for per in ("tower", "group")), "tensor"]
+)
+@pytest.mark.parametrize("guard", GUARDS)
 def test_strides_and_traces(per, guard):
     safe = dataclasses.replace(STRIDES, guard=guard)
     tower = check(TUNING_FREE, per=per, safeguards=safe)
@@ -188,7 +192,7 @@ def test_resume_and_copies():
         assert train(again, other, 4, start=STEPS) == pytest.approx(losses, rel=1e-12)
 
 
-@pytest.mark.parametrize("guard", [0, 50])
+@pytest.mark.parametrize("guard", GUARDS)
 def test_going_back(guard):
     """To a state of one's own, after steps that were compiled."""
     _, model, tower = taken(ADAM, QUICK, safeguards=Safeguards(guard=guard))
@@ -205,7 +209,7 @@ def test_going_back(guard):
     assert tower.param_groups[0]["previous_lr_factor"] == pytest.approx(0.9)
 
 
-@pytest.mark.parametrize("guard", [0, 50])
+@pytest.mark.parametrize("guard", GUARDS)
 def test_capturable(guard):
     """What a CUDA graph holds of a step is all of it: its replays go the way of ordinary steps, and
     are counted when the host asks."""
@@ -236,7 +240,7 @@ def test_capturable(guard):
             torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("guard", [0, 50])
+@pytest.mark.parametrize("guard", GUARDS)
 def test_ordinary_steps_between_replays(guard):
     """The host's counts are behind then, and a schedule's factor is that of the last of them."""
 
@@ -335,7 +339,7 @@ def broken(graph, inputs):
 
 # With the real compiler too: it computes what is a number a member once (gdtuo/passes.py).
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("backend", [QUICK, True])
+@pytest.mark.parametrize("backend", [pytest.param(QUICK, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize(
     "safeguards",
     [Safeguards(), pytest.param(Safeguards(cap=0.01, clip=1e-3), marks=pytest.mark.slow)],

@@ -25,11 +25,11 @@ from tests.ensembles import (
     varied,
 )
 from tests.problem import same
-from tests.rules_table import stacked
+from tests.rules_table import HEIGHTS, stacked
 
 
 @pytest.mark.parametrize("separate", [False, True], ids=["shared", "separate"])
-@pytest.mark.parametrize("height", range(4))
+@pytest.mark.parametrize("height", HEIGHTS)
 @pytest.mark.parametrize("row", ELEMENTWISE, ids=lambda row: row.name)
 def test_each_member_is_the_run_alone(row, height, separate):
     compare(tall(row, height), separate)
@@ -73,7 +73,7 @@ def warm_up(tower):
     return torch.optim.lr_scheduler.LambdaLR(tower, lambda i: min(1.0, (i + 1) / 10))
 
 
-@pytest.mark.parametrize("height", range(4))
+@pytest.mark.parametrize("height", HEIGHTS)
 @pytest.mark.parametrize("row", ELEMENTWISE, ids=lambda row: row.name)
 def test_under_a_schedule(row, height):
     compare(tall(row, height), schedule=warm_up)

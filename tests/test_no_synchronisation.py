@@ -9,7 +9,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 import gdtuo
-from tests.rules_table import ROWS, homogeneous, stacked
+from tests.rules_table import HEIGHTS, ROWS, homogeneous, stacked
 
 
 def run(rule, dtype=torch.float32, schedule=False, make=gdtuo.Tower):
@@ -30,7 +30,7 @@ def run(rule, dtype=torch.float32, schedule=False, make=gdtuo.Tower):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("height", range(4))
+@pytest.mark.parametrize("height", HEIGHTS)
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_a_rule_on_itself(row, height, dtype):
     if not row.rule.elementwise and height > 0:

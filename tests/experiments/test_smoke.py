@@ -11,9 +11,12 @@ from paper_figures.claims import MISSING
 from paper_figures.claims_page import judge
 from paper_figures.results import load
 
-#: Half a minute or more each, of code that another study here runs too; their figures have tests of
-#: their own.
-SLOW = ("sensitivity2019", "figure4c_adam", "heights2019", "horizon", "kappa")
+#: Ten seconds to a minute each, of code that another study here runs too; their figures have tests
+#: of their own.
+SLOW = (
+    "figure2b", "figure4a", "figure4c", "figure4c_adam", "figure4d_adam", "sensitivity2019",
+    "heights2019", "horizon", "kappa", "robustness", "ingredients", "heldout",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
