@@ -96,39 +96,44 @@ def _train(study: Study, options: argparse.Namespace, deadline: float) -> int:
     cells = study.select(options.tier, options.only, options.seeds)
     path = study.path(options.tier, options.results)
     missing = todo([cell.run for cell in cells], store.read(path))
-    cached = len(cells) - len(missing)
-    missing = missing[: options.limit]
+    elsewhere = _elsewhere(study, options.results)
+    unknown = todo(missing, elsewhere)
+    chosen = unknown[: options.limit]
+    left_off = {run.key for run in unknown} - {run.key for run in chosen}
+    wanted = [run for run in missing if run.key not in left_off]
     if options.dry_run:
-        keys = {run.key for run in missing}
+        keys = {run.key for run in chosen}
         for cell in cells:
             if cell.run.key in keys:
                 print(f"{cell.name}, seed {cell.run.seed}: {counted(cell.run.epochs, 'epoch')}")
-        print(f"{len(missing)} of {counted(len(cells), 'run')} would be trained, into {path}")
+        copied = len(wanted) - len(chosen)
+        also = f", and {copied} copied from other studies" if copied else ""
+        print(f"{len(chosen)} of {counted(len(cells), 'run')} would be trained{also}, into {path}")
         return 0
-    progress = Progress(cells, cached, len(missing))
+    progress = Progress(cells, len(cells) - len(unknown), len(chosen))
     how = {
         "members": options.members,
         "device": options.device,
         "capture": options.cuda_graphs,
         "pause": Pause(deadline, EVERY),
-        "elsewhere": _elsewhere(study, options.results),
+        "elsewhere": elsewhere,
         "report": progress,
     }
     try:
         if options.dask:
             with cluster(options.dask) as (executor, slots):
-                records = sweep(missing, path, executor, slots=slots, **how)
+                records = sweep(wanted, path, executor, slots=slots, **how)
         else:
             with processes(options.jobs) as executor:
                 # No more than there are processes, or batches that pause would take turns.
-                records = sweep(missing, path, executor, slots=lambda: options.jobs, **how)
+                records = sweep(wanted, path, executor, slots=lambda: options.jobs, **how)
     except KeyboardInterrupt:
         print(f"\nStopped with {progress}. The same command goes on from here", file=sys.stderr)
         return 130
     finally:
         progress.bar.close()
     print(f"{path}: {progress}")
-    if left := len(todo(missing, records)) - progress.counts["failed"]:
+    if left := len(todo(wanted, records)) - progress.counts["failed"]:
         print(
             f"The time is up, with {counted(left, 'run')} left. The same command goes on from here"
         )

@@ -41,8 +41,11 @@ def same_bits(a: Record, b: Record) -> bool:
 
 
 def repeats(record: Record) -> bool:
-    """Whether a run repeats to the bit, on the same kind of machine and versions."""
-    return record.provenance.get("ensemble", 1) == 1 and record.provenance["device"] == "cpu"
+    """Whether a run repeats to the bit, on the same kind of machine and versions: not if it went on
+    on another kind."""
+    there = record.provenance
+    alone = there.get("ensemble", 1) == 1
+    return alone and there["device"] == "cpu" and set(there.get("mixed", ())).isdisjoint(BITS)
 
 
 def difference(

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from experiments import checkpoints, cli
+from experiments import checkpoints, cli, store
 from experiments.cli import main
 from experiments.execution import Pause, execute_all
 from experiments.store import Writer
@@ -69,6 +69,22 @@ def test_a_dry_run_and_a_limit(tmp_path, capsys):
         "Adam, seed 0: 5 epochs\nAdam / SGD(1e-05), seed 0: 5 epochs\n2 of 9 runs"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_other_studies_have_is_counted_as_cached(in_this_process, tmp_path, capsys):
+    """Figures 4a and 4b share the runs without a tower."""
+    chosen = ["--tier", "smoke", "--seeds", "1", "--only", "height 0, lr 1*"]
+    rest = [*chosen, "--results", str(tmp_path)]
+    assert main(["run", "figure4a", *rest, "--limit", "2"]) == 0
+    total = len(find("figure4b").select("smoke", "height 0, lr 1*", 1))
+    assert main(["run", "figure4b", *rest, "--limit", "1", "--dry-run"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert f"1 of {total} runs would be trained, and 2 copied from other studies, into" in last
+    assert main(["run", "figure4b", *rest, "--limit", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "[1/1] " in out
+    assert "1 done, 2 cached, 0 diverged, 0 failed" in out
+    assert len(store.read(find("figure4b").path("smoke", tmp_path))) == 3
 
 
 def test_of_several_studies_those_that_have_the_tier_are_run(in_this_process, tmp_path, capsys):

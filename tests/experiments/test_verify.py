@@ -45,6 +45,13 @@ def test_on_a_gpu_nothing_is_equal_to_the_bit(seeds):
     assert "but the seeds allow" in difference(error(ours, 9.9), recorded, seeds)
 
 
+@pytest.mark.parametrize(("mixed", "allowed"), [(["processor"], True), (["commit"], False)])
+def test_a_run_that_went_on_on_another_machine_is_not_equal_to_the_bit(seeds, mixed, allowed):
+    recorded = dataclasses.replace(seeds[0], provenance=seeds[0].provenance | {"mixed": mixed})
+    found = difference(error(seeds[0], 5.0 + 1e-12), recorded, seeds)
+    assert (found is None) == allowed
+
+
 def test_elsewhere_the_spread_of_the_seeds_allows_for_some(seeds):
     assert difference(elsewhere(error(seeds[0], 5.5)), seeds[0], seeds) is None
     wrong = elsewhere(error(seeds[0], 9.9))
