@@ -35,7 +35,8 @@ RULES = f"""\
   `not testable`.
 - The default's own step may be eager or compiled, as its user may choose: the goal is `reproduced`
   if the interval of either is at or below the limit, `partly` if one begins there. If neither is,
-  and only one was timed, it is `not testable`. (Here stood `not yet run`; both were timed then, so
+  and only one was timed, it is `not testable`. (The paper's claims about time, of Figure 4f, are to
+  hold of both.) (Here stood `not yet run`; both were timed then, so
   that no verdict hung on it.)"""
 
 
@@ -78,7 +79,8 @@ def _judged(results: Timings, device: str, workload: str) -> Claim:
     ratios = found.values()
     verdict = graded(any(x.high <= limit for x in ratios), any(x.low <= limit for x in ratios))
     untimed = [kind for kind in KINDS if kind not in own]
-    finding = ""
+    met = [kind for kind, x in found.items() if x.high <= limit]
+    finding = f"Only {met[0]}." if len(met) == 1 < len(found) else ""
     if measurement.rounds < FEWEST_ROUNDS:
         verdict, finding = NOT_TESTABLE, f"There are fewer than {FEWEST_ROUNDS} rounds."
     elif verdict == NOT and untimed:

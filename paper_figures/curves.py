@@ -84,6 +84,12 @@ def end(values: Sequence[float]) -> Sequence[float]:
     return values[-max(min(LAST, len(values) // 2), 1) :]
 
 
+def averaged(epochs: int) -> str:
+    """Which those are, of a run of so many: "the mean of epochs 21 to 30"."""
+    *_, last = found = end(range(1, epochs + 1))
+    return f"the mean of epochs {found[0]} to {last}" if len(found) > 1 else f"epoch {last}"
+
+
 def finals(results: Results, cell: str, name: str, epochs: int | None = None) -> dict[int, float]:
     """The same by seed; a run that diverged counts as the study's guess, if that is its metric.
 

@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 
 from experiments.files import write_text
 from experiments.studies.figure2a import KINDS, MOMENTA, STEP_SIZES, name
-from experiments.words import counted
 from paper_figures import curves, points
 from paper_figures.claims import (
     NOT,
@@ -44,8 +43,8 @@ RULES = """\
   longer, as in a shortened tier, each counts as it was when the shortest ended. (That came after
   tier small had been seen, where this is not testable; longer ones counted with their own end.)
 - That learned matches or beats constant is `reproduced` if it does in all cells, `partly` in some.
-- The effect comes late: with the paper's kappas the step size moves from 0.1 to 0.083 in the first
-  ten of its 200 epochs. In a shortened tier every claim is `not testable at this length`.
+- The effect comes late: by the paper's Fig. 2b the step size moves from 0.1 to 0.083 in the first
+  ten epochs. In a shortened tier every claim is `not testable at this length`.
 - Numbers from another data set than the paper's are `not testable`."""
 
 GRID = [(lr, momentum) for lr in STEP_SIZES for momentum in MOMENTA]
@@ -106,15 +105,14 @@ def summary(results: Results) -> str:
     ]
     ends = {at: end for at in GRID if (end := _compared(results, at, "learned")).n}
     good = _compared(results, GOOD, "constant")
-    length = counted(_shortest(results), "epoch")
+    within = curves.averaged(_shortest(results))
     if ends:
         best = min(ends, key=lambda at: ends[at].mean)
         parts.append(
-            f"The best learned error after {length} is {ends[best].plain(1, ' %')}, from "
-            f"{_at(best)}."
+            f"The best learned error ({within}) is {ends[best].plain(1, ' %')}, from {_at(best)}."
         )
     if good.n:
-        parts.append(f"{_at(GOOD)} held constant is at {good.plain(1, ' %')} after {length}.")
+        parts.append(f"{_at(GOOD)} held constant is at {good.plain(1, ' %')} there.")
     return " ".join(parts)
 
 

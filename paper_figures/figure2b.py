@@ -12,6 +12,7 @@ from paper_figures.claims import (
     PARTLY,
     REPRODUCED,
     Claim,
+    Estimate,
     estimate,
     fewest_runs,
     findings,
@@ -24,7 +25,7 @@ from paper_figures.claims import (
     standing,
 )
 from paper_figures.results import Results
-from paper_figures.results import caption as caption
+from paper_figures.results import caption as extent
 from paper_figures.style import PALETTE, figure, heading, legend
 
 RULES = """\
@@ -69,11 +70,21 @@ def summary(results: Results) -> str:
     ends = estimate([lr[-1] for lr in decays], len(decays))
     reached = significant(ends.mean, 3) if decays else ""
     epochs = results.study.tier(results.tier).epochs
-    return (
-        f"After {counted(epochs, 'epoch')} the test error is {', '.join(known)}"
-        + (f"; the learned step size has come from {START[0]:g} to {reached}" if reached else "")
-        + "."
-    )
+    parts = [f"The test error ({curves.averaged(epochs)}) is {', '.join(known)}"]
+    if reached:
+        *_, last = found = _decays(results)  # of the epochs that can be read off
+        parts.append(
+            f"the learned step size has come from {START[0]:g} to {found[last].plain(3)} after "
+            f"{counted(last, 'epoch')} (the paper's: {DECAY[last]:g}) and {reached} after {epochs}"
+        )
+    return f"{'; '.join(parts)}."
+
+
+def caption(results: Results) -> str:
+    """What is shown, and when the schedule changes the step size."""
+    drops = {record.run.schedule for record in results.records["schedule"].values()}
+    said = (f"The schedule divides by ten after epochs {a} and {b}." for a, b in drops)
+    return " ".join([extent(results), *said])
 
 
 def _errors(results: Results) -> Claim:
@@ -103,11 +114,16 @@ def _matches(results: Results) -> Claim:
     )
 
 
-def _decay(results: Results) -> Claim:
+def _decays(results: Results) -> dict[int, Estimate]:
+    """The learned step size at those epochs of the paper's that were reached."""
     decays = [curves.curve("lr")(record) for record in results.ok("learned")]
     of = results.planned["learned"]
     found = {e: estimate([lr[e - 1] for lr in decays if len(lr) >= e], of) for e in DECAY}
-    reached = {epoch: lr for epoch, lr in found.items() if lr.n}
+    return {epoch: lr for epoch, lr in found.items() if lr.n}
+
+
+def _decay(results: Results) -> Claim:
+    reached = _decays(results)
     agree = sum(abs(lr.mean - DECAY[epoch]) <= DECAY[epoch] / 4 for epoch, lr in reached.items())
     share = agree / len(DECAY)
     verdict = REPRODUCED if share >= 0.8 else PARTLY if share >= 0.5 else NOT

@@ -104,7 +104,7 @@ def _from(results: Results, guess: float) -> Claim:
         lines(f"{title}: {goals.said(each)}" for title, each in found.items()),
         goals.fewest_known(found.values()),
         goals.verdict(parts, found.values()),
-        f"It holds on {tally(parts, 'tasks')}.",
+        f"It holds on {tally(parts, 'tasks')}. {goals.beyond(found)}".rstrip(),
     )
 
 
@@ -113,6 +113,7 @@ def _tried(results: Results) -> Claim:
     found = {
         (t.title, guess): above(results, t, f"{OWN} from {guess:g}") for t in every for guess in FAR
     }
+    beyond = goals.beyond({f"{title} from {guess:g}": e for (title, guess), e in found.items()})
     return Claim(
         f"From every first guess the default ends within {SLACK:g} % of Adam's best constant step "
         f"size on the {SEEN}",
@@ -124,7 +125,7 @@ def _tried(results: Results) -> Claim:
         ),
         goals.fewest_known(found.values()),
         goals.verdict(parts := _pairs(results, every), found.values()),
-        f"It holds in {tally(parts, PAIRS)}.",
+        f"It holds in {tally(parts, PAIRS)}. {beyond}".rstrip(),
     )
 
 

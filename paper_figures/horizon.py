@@ -2,7 +2,6 @@
 
 import math
 from pathlib import Path
-from statistics import mean
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from experiments.studies.horizon import (
     elsewhere,
     name,
 )
+from experiments.tasks.mlp import WARM
 from experiments.words import counted
 from paper_figures import points
 from paper_figures.claims import (
@@ -30,7 +30,7 @@ from paper_figures.claims import (
     standing,
 )
 from paper_figures.results import Results
-from paper_figures.results import caption as caption
+from paper_figures.results import caption as extent
 from paper_figures.style import PALETTE, figure
 
 RULES = """\
@@ -89,6 +89,12 @@ def claims(results: Results) -> list[Claim]:
     return [standing(claim, results) for claim in found]
 
 
+def caption(results: Results) -> str:
+    """What is shown, and what came before."""
+    warm_up = counted(results.study.tier(results.tier).options["warmup"], "step")
+    return f"{extent(results)} Every run begins after {warm_up} of SGD at {WARM:g}."
+
+
 def summary(results: Results) -> str:
     """The findings in a few sentences."""
     of = results.least_planned
@@ -97,9 +103,11 @@ def summary(results: Results) -> str:
     ]
     drifts = [f"{_step_size(end, of)} from {lr:g}" for lr, end in _ends(results).items() if end]
     parts = [
-        f"The best constant step size is {', '.join(best_for)}." if best_for else "",
+        f"After the warm-up the best constant step size is {', '.join(best_for)}."
+        if best_for
+        else "",
         f"The tower learns {', '.join(drifts)}." if drifts else "",
-        _greedy(results).finding,
+        _short(results).finding,
         _cost(results).finding,
     ]
     return " ".join(filter(None, parts)) or "Too little has run to say anything."
@@ -111,15 +119,12 @@ def _ends(results: Results) -> dict[float, dict[int, float]]:
     return dict(sorted(ends.items()))
 
 
-def _way(results: Results) -> dict[float, float]:
-    """The share of the way to the best for the shortest horizon, in decades, that the towers from
-    elsewhere go, by their start."""
-    short, way = logs(best(results, SHORT)), {}
-    for start in OTHERS:
-        ended, begun = logs(learned(results, elsewhere(start))), math.log10(start)
-        if ended and short and (whole := mean(short.values()) - begun):
-            way[start] = (mean(ended.values()) - begun) / whole
-    return way
+def _flat(results: Results) -> list[float]:
+    """The step sizes whose mean loss after the shortest horizon is within a thousandth of the
+    least, so that the best of them is chance."""
+    found = {lr: points.point(results, name(SHORT, lr)) for lr in STEP_SIZES}
+    known = {lr: loss.mean for lr, loss in found.items() if loss.n}
+    return [lr for lr, loss in known.items() if loss <= 1.001 * min(known.values())]
 
 
 def _step_size(values: dict[int, float], of: int) -> str:
@@ -145,13 +150,16 @@ def _short(results: Results) -> Claim:
         ),
         gain.count,
         share_of([gain], [gain.low > 0]),
+        f"After {_steps(SHORT)} the mean losses of the step sizes from {flat[0]:g} to {flat[-1]:g} "
+        "are within a thousandth of the least: which of them is best is chance."
+        if len(flat := _flat(results)) > 1
+        else "",
     )
 
 
 def _greedy(results: Results) -> Claim:
     of = results.least_planned
     drift = estimate(logs(learned(results, elsewhere(BETWEEN))).values(), of)
-    way = _way(results)
     return Claim(
         f"The learned step size is greedy: from {BETWEEN:g}, between the best for {SHORT} step and "
         f"the best for {LONG}, it falls",
@@ -162,11 +170,6 @@ def _greedy(results: Results) -> Claim:
         ),
         drift.count,
         share_of([drift], [drift.high < 0]),
-        f"Of the way to the best for {SHORT} step, in decades, it goes in {LONG} steps "
-        + ", ".join(f"{100 * share:.0f} % from {start:g}" for start, share in way.items())
-        + "."
-        if way
-        else "",
     )
 
 

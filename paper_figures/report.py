@@ -9,7 +9,7 @@ from experiments.words import counted
 from paper_figures import limitations, points, unsaid
 from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED, TOO_SHORT
 from paper_figures.claims_page import Judged
-from paper_figures.results import TITLES, Results, extent, length
+from paper_figures.results import TITLES, Results, extent, length, precision
 
 VERDICTS = (REPRODUCED, PARTLY, NOT, NOT_TESTABLE, TOO_SHORT, MISSING)
 # The studies of each part of the paper.
@@ -139,6 +139,10 @@ def _finding(module, results, claims) -> str:
         )
     failed = [claim.text for claim in claims if claim.verdict == NOT]
     against = f" Not borne out: {'; '.join(failed)}." if failed else ""
-    runs = [extent(results), length(results)] if isinstance(results, Results) else []
+    runs = (
+        [precision(results), extent(results), length(results)]
+        if isinstance(results, Results)
+        else []
+    )
     about = ", ".join(filter(None, [f"tier {results.tier}", *runs]))
-    return f"- {title} ({about}). {module.summary(results)}{against} {link}"
+    return f"- {title} ({', '.join(about)}). {module.summary(results)}{against} {link}"

@@ -54,6 +54,7 @@ TITLES = {
     "caltech256": "Caltech-256", "gaussian": "made-up Gaussian inputs",
     "low_rank": "a made-up matrix of low rank",
 }  # fmt: skip
+TASKS = {"char_rnn": "the LSTM", "resnet20": "ResNet-20"}  # those that may be in mixed precision
 
 
 def caption(results: Results) -> str:
@@ -63,8 +64,20 @@ def caption(results: Results) -> str:
     note = shown + others
     copies = {record.provenance.get("data_note") for record in results.all()} - {None}
     note = "; ".join([note, *sorted(copies)])
-    parts = filter(None, [note, extent(results), length(results)])
+    parts = filter(None, [note, precision(results), extent(results), length(results)])
     return f"Tier {results.tier}: {'; '.join(parts)}."
+
+
+def precision(results: Results) -> str:
+    """Which networks are computed in mixed precision; empty if none is."""
+    mixed: dict[bool, dict[str, None]] = {True: {}, False: {}}
+    for record in results.all():
+        is_mixed = dict(record.run.options).get("autocast", "none") != "none"
+        mixed[is_mixed][TASKS.get(record.run.task, record.run.task)] = None
+    if not mixed[True]:
+        return ""
+    which = " and ".join(mixed[True]) if mixed[False] else "networks"
+    return f"{which} in mixed precision, bfloat16"
 
 
 def length(results: Results) -> str:

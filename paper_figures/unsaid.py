@@ -38,6 +38,9 @@ OTHERS = (
      "SGD with a step size for each hyperparameter, as the notation suggests; the rest is "
      "torch-rnn's. The state is carried, and perplexity is that of every character of the text's "
      "last tenth, which is not trained on"),
+    ("Figures 2, 3, 4c and 4d: the precision",
+     "Tier small in bfloat16 (mixed precision), for a processor's sake; of tier paper ResNet-20 "
+     "alone, the LSTM in float32"),
     ("Figure 4: epochs of every sweep, and what is learned of momentum and betas",
      f"4a and 4b: Table 1's {mlp_sweeps.EPOCHS} epochs; 4c: {_epochs(figure4c)}, where Figure 2a "
      f"has {_epochs(figure2a)} and 2b {_epochs(figure2b)}; 4d: as many steps as Figure 3; the step "
@@ -58,18 +61,25 @@ ABOVE = {
 
 
 def _above(found: Sequence[Results | Timings], studies: Sequence[Study]) -> str:
-    """What the rule of the upper levels is worth: how many towers diverge under SGD and Adam."""
-    parts = []
-    for rule, study in zip(("SGD", "Adam"), studies, strict=True):
+    """What the rule of the upper levels is worth: how many of the same towers, by height, first
+    step size and seed, diverge under SGD and Adam."""
+    lost = []
+    for study in studies:
         results = next((each for each in found if each.study is study), None)
         if not isinstance(results, Results) or results.data != study.data:
             return f"not yet run on {TITLES[study.data]} with both"
-        towers = [record for record in results.all() if "/" in record.run.tower]
-        if not towers:
-            return f"not yet run with {rule}"
-        lost = sum(record.status == "diverged" for record in towers)
-        parts.append(f"with {rule} {lost} of {counted(len(towers), 'tower')} diverged")
-    return "; ".join(parts)
+        lost.append({
+            (cell, seed): record.status == "diverged"
+            for cell, records in results.records.items()
+            for seed, record in records.items()
+            if "/" in record.run.tower
+        })  # fmt: skip
+    both = set.intersection(*map(set, lost))
+    if not both:
+        return "not yet run with both"
+    sgd, adam = (sum(each[tower] for tower in both) for each in lost)
+    towers = counted(len(both), "tower")
+    return f"of {towers} that have run with both, {sgd} diverged with SGD and {adam} with Adam"
 
 
 def table(found: Sequence[Results | Timings]) -> str:

@@ -25,7 +25,7 @@ from experiments.studies.tuning import (
 )
 from paper_figures import claims_page, goals, heldout, ingredients, peers, report, robustness
 from paper_figures.__main__ import FIGURES
-from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED, estimate
+from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED, Estimate, estimate
 from paper_figures.results import load, nothing
 
 STUDIES = ("robustness", "peers", "ingredients", "heldout")
@@ -116,6 +116,13 @@ def test_robustness_by_first_guess(saved):
     assert mlp.ours.startswith("12 of 13 first guesses; at worst 2.2 [2.2, 2.2] % above, from 1000")
     assert mlp.finding == "Not from 10000."
     assert {claim.verdict for claim in others} == {REPRODUCED}
+
+
+def test_what_lies_within_in_the_mean_alone_is_said_so():
+    reaching = Estimate(-17.0, -56.0, 2.9, 3, 3)
+    found = {"a": reaching, "b": Estimate(1.0, 0.5, 1.9, 3, 3), "c": Estimate(5.0, 3.0, 9.0, 3, 3)}
+    assert goals.beyond(found) == "The interval reaches beyond 2 %: a."
+    assert goals.beyond({"b": found["b"]}) == ""
 
 
 def test_robustness_by_the_count_of_good_guesses(saved, tmp_path):

@@ -42,6 +42,7 @@ def test_a_greedy_step_size(judged):
     short, greedy, cost = judged(GROWING, learned=0.12)
     assert (short.verdict, greedy.verdict, cost.verdict) == (REPRODUCED,) * 3
     assert "1.50" in short.ours
+    assert not short.finding  # one step size alone is near the best
     # The constant step size at the start is 1.5 decades off, and so is its loss.
     assert "That of its start, 0.1, held constant is 1.500 [1.500, 1.500] above it" in cost.finding
     assert cost.finding.endswith("to that learning takes off 0.500 [0.500, 0.500].")
@@ -50,6 +51,18 @@ def test_a_greedy_step_size(judged):
 def test_one_that_is_not(judged):
     short, greedy, cost = judged(GROWING, learned=2.0, loss=0.0, between=1.1)
     assert (short.verdict, greedy.verdict, cost.verdict) == (REPRODUCED, NOT, NOT)
+
+
+def test_a_best_step_size_that_is_chance(tmp_path, make_record):
+    with Writer(STUDY.path("smoke", tmp_path)) as writer:
+        for cell in STUDY.select("smoke"):
+            lr = float(cell.row.split("lr ")[1]) if "lr" in cell.row else 1.0
+            final = {"test_error": 5.0, "test_loss": 1.0 if lr < 0.1 else 1.002}
+            writer.append(make_record(cell.run, final=final, lr_last_epoch=[0.1, 0.1]))
+    results = load(STUDY, tmp_path)
+    finding = "from 0.001 to 0.0316 are within a thousandth of the least: which of them is best is"
+    assert finding in horizon.summary(results)
+    assert horizon.caption(results).endswith("Every run begins after 30 steps of SGD at 0.1.")
 
 
 def test_no_bias(judged):

@@ -8,7 +8,7 @@ from experiments.studies import find
 from experiments.studies.figure4a import STUDY
 from experiments.studies.tower_sweeps import name
 from paper_figures import __main__ as command
-from paper_figures import figure4a, figure4b, limitations
+from paper_figures import figure4a, figure4b, limitations, unsaid
 from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED
 from paper_figures.results import load
 from paper_figures.tower_sweeps import table
@@ -204,3 +204,22 @@ def test_means_that_are_no_failure(made, save):
     *_, large = judged(save("figure4a", records))
     assert large.verdict == NOT
     assert "0 of 4 fail there" in large.finding
+
+
+def test_what_the_rule_of_the_upper_levels_is_worth_is_told_of_the_same_towers(
+    tmp_path, make_record
+):
+    """Under SGD two of twelve diverge; under Adam the first six have run."""
+    found = []
+    for study, rows in (("figure4d", "height [12], *"), ("figure4d_adam", "height 1, *")):
+        with Writer(find(study).path("small", tmp_path)) as writer:
+            for cell in find(study).select("small", rows, seeds=1):
+                record = make_record(cell.run, final={"test_perplexity": 5.0})
+                if study == "figure4d" and cell.row.endswith("lr 0.01"):
+                    record = dataclasses.replace(record, status="diverged", final=None)
+                writer.append(record)
+        found.append(load(find(study), tmp_path))
+    said = "of 6 towers that have run with both, 1 diverged with SGD and 0 with Adam |"
+    assert unsaid.table(found).splitlines()[-1].endswith(f"| SGD | {said}")
+    alone = unsaid.table(found[:1]).splitlines()[-1]
+    assert alone.endswith("| not yet run on War and Peace with both |")
