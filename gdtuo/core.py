@@ -22,14 +22,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from math import nan
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from gdtuo.arguments import expect_kept, is_below_1
 from gdtuo.errors import GdtuoError
-from gdtuo.rule import RESERVED, Rule, State, Values
+from gdtuo.rule import Rule, State, Values
+
+#: A step size below this has come to nothing: its hypergradient fades, so that 0 / 0 is none.
+NOTHING = 1e-30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +50,9 @@ class Level:
     state_keys: tuple[str, ...]
     scalar_keys: tuple[str, ...]  #: those of the state that are one number, whatever the tensor
     inputs: frozenset[str]  #: which of ``t`` and ``w`` the rule's update is given
+    #: of the state, what an update returns in memory that it was given as something else: the last
+    #: gradient, or another entry, moved on. It is copied, for that memory is written to.
+    handed_on: frozenset[str] = frozenset()
 
     @property
     def lags(self) -> bool:
@@ -83,9 +88,10 @@ class Level:
                 given = [getattr(self.rule, name)]
             else:
                 given = [by_name[entry.partition("[")[0]] for entry in self.lr_for or ()]
-            for value in given:
+            ends = dict(self.rule.bounds or ()).get(name, ())
+            for value in (*given, *(ends if is_below_1(self.rule, name) else ())):
                 expect_kept(self.rule, name, value, dtype)
-                values.append(encode(value))
+            values += map(encode, given)
         return torch.tensor(values, dtype=dtype, device=device)
 
     def bounded(self, learned: Tensor) -> Tensor:
@@ -133,118 +139,14 @@ class Level:
         return Values(**h)
 
 
-def levels_of(rule: Rule) -> tuple[Level, ...]:
-    """Lay out a tower, level 0 first."""
-    levels: list[Level] = []
-    for each in rule.levels:
-        left_out = {n for n, spec in each.specs.items() if spec.optional and not each.uses(n)}
-        constant = tuple(
-            n for n in each.hyperparameters if n not in each.learned and n not in left_out
-        )
-        lr_for = levels[-1].entries() if levels and each.lr_by_name is not None else None
-        w = _trial(each, lr_for)
-        state = each.init(w)
-        keys = _state_keys(each, w, state)
-        levels.append(Level(each, each.learned, constant, lr_for, *keys, each.inputs))
-        _try(levels[-1], w, state)
-    return tuple(levels)
-
-
-def _trial(rule: Rule, lr_for: tuple[str, ...] | None) -> Tensor:
-    """A tensor to see what ``rule`` does, of an entry for each of its step sizes."""
-    if lr_for is not None:
-        return torch.zeros(len(lr_for))
-    return torch.zeros(3) if rule.elementwise else torch.zeros(3, 2)
-
-
-def _state_keys(rule: Rule, w: Tensor, state: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names in the state of ``rule``, all and those of scalars, where it is ``state`` for
-    ``w``."""
-    if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
-        raise GdtuoError(
-            f"{type(rule).__name__}.init returns {state!r}. Expected a dictionary of tensors, such "
-            "as {'m': torch.zeros_like(w)}."
-        )
-    taken = RESERVED & set(state)
-    if taken:
-        raise GdtuoError(
-            f"{type(rule).__name__}.init returns {', '.join(sorted(taken))}, names that a tower "
-            "keeps for itself. Choose others."
-        )
-    if rule.elementwise and any(value.shape not in (w.shape, ()) for value in state.values()):
-        raise GdtuoError(
-            f"{type(rule).__name__} is elementwise, but its init returns a state of another shape "
-            "than the tensor's. Make it zeros_like(w) or the like, or elementwise = False."
-        )
-    keys = tuple(state) if rule.trace is None else (*state, "trace")
-    return keys, tuple(key for key, value in state.items() if value.dim() == 0)
-
-
-@torch.no_grad()
-def _try(level: Level, w: Tensor, state: State) -> None:
-    """Raise `GdtuoError` unless an update of ``w`` from ``state`` returns what it should, and
-    changes nothing it is given: what it was given is what the next step differentiates."""
-    rule, g = level.rule, torch.ones_like(w)
-    learned, constant = (
-        level.initial(x, torch.float64, w.device).to(w) for x in (level.learned, level.constant)
-    )
-    h, further = _arguments(level, learned, constant, Inputs(g, state, 1), g)
-    if "w" in level.inputs:
-        further["w"] = w
-    given = {"g": g, "w": w, **state}
-    versions = {name: tensor._version for name, tensor in given.items()}
-    made: Any = rule.update(g, dict(state), h, **further)
-    changed = [name for name, tensor in given.items() if tensor._version != versions[name]]
-    if not isinstance(made, tuple) or len(made) != 2 or not isinstance(made[1], dict):
-        fault = f"returns {made!r}"
-    elif not isinstance(made[0], Tensor) or made[0].shape != g.shape:
-        fault = f"returns a step {made[0]!r} for a gradient of shape {list(g.shape)}"
-    elif made[1].keys() != state.keys():
-        fault = f"returns a state of {', '.join(made[1]) or 'nothing'}"
-    elif changed:
-        fault = f"writes into {', '.join(changed)}"
-    else:
-        return
-    raise GdtuoError(
-        f"{type(rule).__name__}.update {fault}. Expected a step of the shape of g, and a new state "
-        f"of {', '.join(state) or 'nothing'}, as init has it; what is given has to stay as it is."
-    )
-
-
 def first_state(rule: Rule, w: Tensor) -> State:
-    """What is kept of a tensor before its first update."""
-    return rule.init(w) | ({} if rule.trace is None else {"trace": torch.zeros_like(w)})
+    """What is kept of a tensor before its first update, in memory of its own."""
+    return copied(rule.init(w)) | ({} if rule.trace is None else {"trace": torch.zeros_like(w)})
 
 
-def structure(levels: Sequence[Level]) -> str:
-    """What must agree for the state of one tower to be another's: all but the initial values."""
-    parts = []
-    for level in levels:
-        kind = type(level.rule)
-        constants = [
-            f"{name}={getattr(level.rule, name)!r}"
-            for name, spec in kind.specs.items()
-            if spec.learned is None and (level.rule.uses(name) or not spec.optional)
-        ]
-        by_name = [f"lr for {' and '.join(level.lr_for)}"] if level.lr_for is not None else []
-        state = [f"state {' and '.join(level.state_keys)}"] if level.state_keys else []
-        state += [f"trace={level.rule.trace!r}"] if level.rule.trace is not None else []
-        optional = [
-            f"with {name}" for name in level.constant + level.learned if kind.specs[name].optional
-        ]
-        learned = f"^{{{','.join(level.learned)}}}"
-        inside = ", ".join(by_name + constants + optional + state)
-        parts.append(f"{kind.__name__}{learned}({inside})")
-    return " / ".join(parts)
-
-
-def coordinates(levels: Sequence[Level]) -> str:
-    """Those in which the hyperparameters are kept, where they were chosen."""
-    parts = []
-    for level in levels:
-        chosen = [f"{name} in {each}" for name, each in dict(level.rule.coordinates or ()).items()]
-        parts.append(", ".join(chosen) or "as declared")
-    return " / ".join(parts)
+def copied(state: State) -> State:
+    """The same in memory of its own."""
+    return {key: value.detach().clone() for key, value in state.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,12 +169,14 @@ def update(level: Level, learned: Tensor, constant: Tensor, inputs: Inputs) -> t
     """The step that ``level`` takes, and its state after it."""
     assert inputs.g is not None
     g = inputs.g.to(arithmetic_dtype(inputs.g.dtype))
-    h, further = _arguments(level, learned, constant, inputs, g)
+    h, further = given_to(level, learned, constant, inputs, g)
     if "w" in level.inputs:
         assert inputs.w is not None  # the tower keeps it for such a rule
         further["w"] = inputs.w.to(g.dtype)
     rule = level.rule
     step, state = rule.update(g, inputs.state, h, **further)
+    if level.handed_on:
+        state = {k: v.clone() if k in level.handed_on else v for k, v in state.items()}
     if rule.trace is not None:
         state = {**state, "trace": rule.trace * inputs.state["trace"] + step}
     return step, state
@@ -288,12 +192,13 @@ def remade(
     like = previous.state[level.state_keys[0]]
     if level.rule.trace is not None:
         lr = level.values(learned.to(like), constant.to(like)).lr
-        return lr / lr.detach() * previous.state["trace"], previous.state
-    h, further = _arguments(level, learned, constant, previous, like)
+        one = lr / lr.detach().clamp_min(NOTHING)
+        return one * previous.state["trace"], previous.state
+    h, further = given_to(level, learned, constant, previous, like)
     return level.rule.step_again(previous.state, h, **further), previous.state
 
 
-def _arguments(
+def given_to(
     level: Level, learned: Tensor, constant: Tensor, inputs: Inputs, like: Tensor
 ) -> tuple[Values, dict[str, Tensor]]:
     """The hyperparameters' values, and ``t`` where it is asked for, as tensors that go with

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from gdtuo.core import Level, levels_of, structure
+from gdtuo.core import Level
 from gdtuo.errors import GdtuoError
 from gdtuo.groups import check_bottom
+from gdtuo.layout import levels_of, structure
 from gdtuo.notation import parse
 from gdtuo.rule import Rule
 from gdtuo.safeguards import NO_SAFEGUARDS, Safeguards
@@ -138,7 +139,13 @@ class Ensemble:
         return forward(self._parameters, self._buffers, inputs, named)
 
     def _forward(self, parameters: Any, buffers: Any, inputs: Any, named: Any) -> Any:
-        return torch.func.functional_call(self._module, (parameters, buffers), inputs, named)
+        own = {**parameters, **buffers}
+        outputs = torch.func.functional_call(self._module, own, inputs, named)
+        with torch.no_grad():
+            for name, buffer in buffers.items():
+                if own[name] is not buffer:  # the model has assigned another
+                    buffer.copy_(own[name])
+        return outputs
 
     def __len__(self) -> int:
         return len(next(iter(self._parameters.values())))

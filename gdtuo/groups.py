@@ -237,6 +237,8 @@ def parts(group: Group, per: Granularity) -> Parts | None:
         return None
     if per == "member":
         return {i: (i, None) for i in range(len(group["params"][0]))}
-    labels = group.get("param_names", range(len(group["params"])))
+    labels = group.get("param_names", ())
+    if len(set(labels)) < len(group["params"]):  # of two models, say
+        labels = range(len(group["params"]))
     shapes = [p.shape if per == "element" else None for p in group["params"]]
     return dict(zip(labels, zip(copies(group, per), shapes, strict=True), strict=True))

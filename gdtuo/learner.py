@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from gdtuo.cell import Cell, Store
-from gdtuo.core import Inputs, Level, coordinates, structure, update
+from gdtuo.core import Inputs, Level, update
 from gdtuo.errors import GdtuoError
+from gdtuo.layout import coordinates, structure
 from gdtuo.rule import State
 from gdtuo.safeguards import Safeguards
 
@@ -126,9 +127,13 @@ class Learner:
         everything = (1 << len(self.levels[i].learned)) - 1
         return bool(self.store[f"level{i}.frozen"] != everything)
 
+    def learned_at(self, i: int) -> tuple[str, ...]:
+        """The hyperparameters of level i that are learned; none where there is no such level."""
+        return self.levels[i].learned if isinstance(i, int) and 0 <= i < len(self.levels) else ()
+
     def check_learned(self, i: int, names: Iterable[str]) -> None:
         """Raise `GdtuoError` unless level i is there and all of ``names`` are learned at it."""
-        learned = self.levels[i].learned if isinstance(i, int) and 0 <= i < len(self.levels) else ()
+        learned = self.learned_at(i)
         unknown = {x if isinstance(x, str) else repr(x) for x in names} - set(learned)
         if unknown or not learned:
             raise GdtuoError(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SMALLEST = 0.01  #: the norm of parameters is taken as at least this a root of an element
 PATIENCE = 100  #: steps in which what has not moved yet is waited for
+BEYOND = 88.0  #: log of the excess of a step whose square float32 can't hold: of all it can
 
 
 def begin(drafts: Sequence[Draft], ranks: Ranks | None) -> None:
@@ -46,9 +47,8 @@ def limit(drafts: Sequence[Draft], ranks: Ranks | None) -> None:
     for made, relative in _lengths(plans, ranks, is_scheduled=True):
         longest = made.learner.safeguards.stride
         assert longest is not None
-        excess = (relative / longest).log().clamp_min(0.0)
-        shorter = made.learned - torch.where(excess.isfinite(), excess, 0.0)
-        made.relearn(made.learner.levels[0].bounded(shorter))
+        excess = (relative / longest).log().clamp_min(0.0).nan_to_num(nan=0.0, posinf=BEYOND)
+        made.relearn(made.learner.levels[0].bounded(made.learned - excess))
 
 
 def _lengths(

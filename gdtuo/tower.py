@@ -11,9 +11,10 @@ from torch import Tensor
 from gdtuo import checks, groups, guard, sharded, strides
 from gdtuo.cell import PIECE
 from gdtuo.compiled import CompiledStep
-from gdtuo.core import Level, levels_of
+from gdtuo.core import Level
 from gdtuo.errors import GdtuoError
 from gdtuo.groups import Granularity
+from gdtuo.layout import levels_of
 from gdtuo.learner import Learner
 from gdtuo.loading import load
 from gdtuo.ranks import Held, Ranks
@@ -310,7 +311,7 @@ class Tower(torch.optim.Optimizer):
             names: hyperparameters of that level; none given: all that are learned, and then the
                 levels above rest too.
             level: counted from 0, the parameters' own rule.
-            group: which parameter group's; None: of all.
+            group: which parameter group's; None: of all that learn it.
 
         Raises:
             GdtuoError: no such level, or a name that is not learned there.
@@ -326,10 +327,14 @@ class Tower(torch.optim.Optimizer):
     ) -> None:
         chosen = range(len(self.param_groups)) if group is None else [group]
         learners = [self._readable(i) for i in chosen]
-        for learner in learners:  # all are asked before any changes
-            learner.check_learned(level, names)
-        for i in chosen:
-            self._learner(i).freeze(level, names, frozen)
+        known = [learner.learned_at(level) for learner in learners]
+        somewhere = [name for learned in known for name in learned]
+        unknown = [name for name in names if name not in somewhere]
+        if unknown or not somewhere:
+            learners[0].check_learned(level, unknown)
+        for i, learned in zip(chosen, known, strict=True):
+            if own := [name for name in names or learned if name in learned]:
+                self._learner(i).freeze(level, own, frozen)
 
     def _settle(self) -> None:
         if self._compiled is not None:

@@ -32,8 +32,9 @@ class ScheduleFreeAdam(Rule):
 
         step = (1 - beta1 + beta1 c) lr d - c u     u <- u - lr d + step        w <- w - step
 
-    An average takes the noise away as a falling step size would, so that no schedule is needed. The
-    weights are near enough to x to be used as they are: x = w - (1 - beta1) / beta1 u.
+    An average takes the noise away as a falling step size would, so that no schedule is needed.
+    A model holds w, and nothing has to be switched before it is tested. Where batches are small, x
+    has less noise still: x = w - (1 - beta1) / beta1 u, where u is the state's ``offset``.
 
     All three hyperparameters have a useful derivative; that of ``lr`` through one step is small,
     for most of what a step does comes later, by way of the average: see ``trace`` of `Rule`.
@@ -161,8 +162,8 @@ def default(params: Iterable[Any], lr: float = 1e-3, **options: Any) -> Tower:
       the step size is brought down by as much before it is taken.
     - The trace and the push of `Seek` are against the greed of hypergradients.
 
-    Memory: three tensors of a parameter's size, where Adam has two. Beta1, beta2 and weight decay
-    are as they are; give a `Tower` of your own to learn them.
+    Memory: three tensors of a parameter's size, where Adam has two. Beta1 and beta2 are as they
+    are, and there is no weight decay; a `Tower` of your own learns all three.
 
     Args:
         params: parameters, or parameter groups, each of which learns a step size of its own, by the

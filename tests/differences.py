@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 import gdtuo
 from gdtuo import learner
-from gdtuo.core import Inputs, Level, levels_of, remade
+from gdtuo.core import Inputs, Level, remade
+from gdtuo.layout import levels_of
 from tests.problem import loss_at, train
 
 

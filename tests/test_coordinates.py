@@ -113,3 +113,10 @@ def test_errors(text, message):
 def test_text_round_trip(text):
     assert str(gdtuo.parse(text)) == text
     assert eval(repr(gdtuo.parse(text)), vars(gdtuo).copy()) == gdtuo.parse(text)
+
+
+def test_an_upper_bound_that_is_1_in_float32():
+    rule = gdtuo.Adam(learn=["beta2"], bounds={"beta2": (0.5, 0.99999999)}, optimizer=gdtuo.SGD())
+    gdtuo.Tower([torch.zeros(3, dtype=torch.float64, requires_grad=True)], rule)
+    with pytest.raises(gdtuo.GdtuoError, match=r"beta2=0\.99999999 is 1 in torch\.float32"):
+        gdtuo.Tower([torch.zeros(3, requires_grad=True)], rule)

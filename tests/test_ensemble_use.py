@@ -276,3 +276,30 @@ def test_inputs_in_dictionaries_and_by_name():
     assert ensemble({"x": x[0]}, scale=2.0).shape == (3, 4, 1)
     with pytest.raises(gdtuo.GdtuoError, match=r"separate=True with an input of shape \(2, 6\)"):
         ensemble({"x": torch.ones(2, 6)}, scale=scale, separate=True)
+
+
+def test_a_buffer_that_a_model_assigns_is_kept():
+    class Centred(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 3)
+            self.register_buffer("mean", torch.zeros(3))
+
+        def forward(self, x):
+            self.mean = 0.9 * self.mean + 0.1 * x.mean(0)
+            return self.layer(x - self.mean)
+
+    torch.manual_seed(0)
+    models = [Centred(), Centred()]
+    alone = copy.deepcopy(models[1])
+    tower, ensemble = (
+        gdtuo.Tower(alone.parameters(), gdtuo.SGD(0.1)),
+        gdtuo.Ensemble(models, "SGD(0.1)"),
+    )
+    for _ in range(5):
+        for optimizer, model in ((tower, alone), (ensemble, ensemble)):
+            optimizer.zero_grad()
+            model(torch.ones(4, 3)).square().sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(ensemble.member(1).state_dict(), alone.state_dict())
+    assert alone.mean[0] > 0.4

@@ -226,3 +226,56 @@ def test_a_group_s_own_constants_are_its_own_where_the_tower_is_shared():
         train(model, gdtuo.Tower(groups, rule, per=per), 4)
         results.append(parameters_of(model))
     assert same(*results)
+
+
+def test_names_that_two_tensors_have_are_no_labels():
+    """Of two models in a group: then they go by their places."""
+    first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+    named = [*first.named_parameters(), *second.named_parameters()]
+    tower = gdtuo.Tower(named, gdtuo.SGD(0.1, optimizer=gdtuo.SGD(1e-2)), per="tensor")
+    history = gdtuo.History(tower)
+    second(first(torch.ones(3, 2))).square().sum().backward()
+    tower.step()
+    assert list(tower.hyperparameters()[0]["lr"]) == [0, 1, 2, 3]
+    assert set(history.to_frame()["part"]) == {"", "0", "1", "2", "3"}
+
+
+def test_all_groups_freeze_what_they_learn():
+    model = nn.Linear(5, 7)
+    groups = [{"params": [model.weight]}, {"params": [model.bias], "weight_decay": 0.0}]
+    rule = gdtuo.AdamW(learn=["lr", "weight_decay"], optimizer=gdtuo.SGD(1e-3))
+    tower = gdtuo.Tower(groups, rule)
+
+    def learn():
+        before = [tower.hyperparameters(i)[0] for i in range(2)]
+        for p in model.parameters():
+            p.grad = torch.ones_like(p)
+        tower.step()
+        after = [tower.hyperparameters(i)[0] for i in range(2)]
+        pairs = zip(before, after, strict=True)
+        return [[name for name in old if old[name] != new[name]] for old, new in pairs]
+
+    learn()
+    tower.freeze("weight_decay")
+    assert learn() == [["lr"], ["lr"]]
+    tower.unfreeze()
+    tower.freeze("lr")
+    assert learn() == [["weight_decay"], []]
+    tower.freeze()
+    assert learn() == [[], []]
+    with pytest.raises(gdtuo.GdtuoError, match="not gamma"):
+        tower.freeze("lr", "gamma")
+    with pytest.raises(gdtuo.GdtuoError, match="not weight_decay"):
+        tower.freeze("weight_decay", group=1)
+
+
+def test_a_group_that_learns_nothing_is_no_hindrance_to_freezing():
+    model = nn.Linear(5, 7)
+    groups = [{"params": [model.bias], "rule": gdtuo.SGD(0.1)}, {"params": [model.weight]}]
+    tower = gdtuo.Tower(groups, gdtuo.AdamW(optimizer=gdtuo.SGD(1e-5)))
+    tower.freeze()
+    assert not tower._learner(1).is_free(0)
+    tower.unfreeze("lr")
+    assert tower._learner(1).is_free(0)
+    with pytest.raises(gdtuo.GdtuoError, match="Level 1 of"):
+        tower.freeze(level=1)

@@ -337,3 +337,81 @@ def test_a_state_is_of_tensors(state):
 
     with pytest.raises(gdtuo.GdtuoError, match=r"Stateless\.init returns .* dictionary of tensors"):
         gdtuo.Tower(make_model().parameters(), Stateless())
+
+
+class TwoBack(gdtuo.Rule):
+    """w <- w - lr (g + the last g / 2 + the one before / 4): its state is handed on as it is."""
+
+    lr: float = gdtuo.hyperparameter(0.01)
+    elementwise = True
+
+    def init(self, w):
+        zero = torch.zeros_like(w)
+        return {"last": zero, "before": zero}
+
+    def update(self, g, state, h):
+        step = h.lr * (g + state["last"] / 2 + state["before"] / 4)
+        return step, {"last": g, "before": state["last"].view_as(g)}
+
+
+class Anchored(gdtuo.Rule):
+    """w <- w - lr (g + w - w_0), whose state is the tensor it was made of."""
+
+    lr: float = gdtuo.hyperparameter(0.1)
+    elementwise = True
+
+    def init(self, w):
+        return {"anchor": w}
+
+    def update(self, g, state, h, w):
+        return h.lr * (g + w - state["anchor"]), state
+
+
+@pytest.mark.parametrize("compile", [False, "aot_eager"])
+@pytest.mark.parametrize("size", [10, gdtuo.cell.PIECE + 1], ids=["small", "in pieces"])
+@pytest.mark.parametrize("learned", [False, True], ids=["plain", "learned"])
+def test_memory_that_is_handed_on_is_not_written_to(learned, size, compile):
+    """By the last two gradients as numbers."""
+    w = torch.zeros(size, dtype=torch.float64, requires_grad=True)
+    rule = TwoBack(1.0, optimizer=gdtuo.SGD(0.0)) if learned else TwoBack(1.0)
+    tower = gdtuo.Tower([w], rule, compile=compile)
+    expected, steps, gradients = 0.0, [0.0], [0.0, 0.0]
+    for k in range(6):
+        w.grad = torch.full_like(w, 10.0**k)
+        tower.step()
+        gradients.append(10.0**k)
+        steps.append(gradients[-1] + gradients[-2] / 2 + gradients[-3] / 4)
+        expected -= steps[-1]
+    torch.testing.assert_close(w.detach(), torch.full_like(w, expected))
+    if learned:
+        found = tower.hypergradients()[0]["lr"]
+        assert found == pytest.approx(-size * gradients[-1] * steps[-2])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("per", ["group", "tensor"])
+@pytest.mark.parametrize("shapes", [[3], [3, 2], [gdtuo.cell.PIECE + 1]], ids=str)
+def test_a_first_state_is_no_parameter_itself(shapes, per, dtype):
+    parameters = [torch.ones(shape, dtype=dtype, requires_grad=True) for shape in shapes]
+    tower = gdtuo.Tower(parameters, Anchored(), per=per)
+    for _ in range(50):
+        for p in parameters:
+            p.grad = torch.ones_like(p)
+        tower.step()
+    for p in parameters:  # it goes to w_0 - 1
+        torch.testing.assert_close(p.detach(), torch.zeros_like(p), rtol=0, atol=0.02)
+
+
+def test_a_rule_that_takes_no_matrices_is_an_error_in_words():
+    class Channels(gdtuo.Rule):
+        lr: float = gdtuo.hyperparameter(0.1)
+
+        def update(self, g, state, h):
+            return h.lr * g / g.square().sum(dim=(1, 2, 3), keepdim=True).sqrt(), state
+
+    kernel = nn.Conv2d(3, 4, 3).weight
+    message = (
+        r"Channels is tried on a tensor of shape \[3, 2\] first, .*IndexError.* g\.flatten\(1\)"
+    )
+    with pytest.raises(gdtuo.GdtuoError, match=message):
+        gdtuo.Tower([kernel], Channels())

@@ -13,6 +13,7 @@ from torch import nn
 
 import gdtuo
 from gdtuo import Safeguards
+from gdtuo.strides import PATIENCE
 from gdtuo.tuning_free import RULE, START, STRIDE
 from tests.problem import halves, loss_at, make_model, parameters_of, same, train
 from tests.rules_table import ROWS
@@ -472,3 +473,28 @@ def test_the_default_resumes_to_the_bit(per):
     other.load_state_dict(tower.state_dict())
     assert train(model, tower, 9, start=7) == train(again, other, 9, start=7)
     assert same(parameters_of(model), parameters_of(again))
+
+
+@pytest.mark.parametrize("trace", [None, 0.0, 0.9])
+def test_a_step_size_that_comes_to_nothing_makes_no_nan(trace):
+    w = torch.ones(3, requires_grad=True)
+    options = {"learn": ["lr"], "coordinates": {"lr": "log"}, "trace": trace}
+    tower = gdtuo.Tower([w], gdtuo.SGD(1e-3, **options, optimizer=gdtuo.SGD(1.0)))
+    for k in range(8):
+        w.grad = torch.full((3,), 1000.0 * (-1) ** k)
+        tower.step()
+    assert tower.hyperparameters()[0]["lr"] == 0.0
+    assert w.isfinite().all()
+
+
+@pytest.mark.parametrize("lr", [1e18, 1e20, 1e37])
+def test_a_stride_holds_where_the_square_of_a_step_is_beyond_float32(lr):
+    """After so many gradients of 0 that the start is waited for no longer."""
+    torch.manual_seed(0)
+    w = torch.randn(5, requires_grad=True)
+    tower = gdtuo.default([w], lr=lr)
+    for k in range(PATIENCE + 10):
+        w.grad = 2 * (w.detach() - 3) * (k > PATIENCE)
+        tower.step()
+    assert w.isfinite().all()
+    assert w.norm() < 10

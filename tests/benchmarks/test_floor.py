@@ -10,7 +10,7 @@ import statistics
 import pytest
 import torch
 
-from gdtuo import core, parse
+from gdtuo import core, layout, parse
 from gdtuo.core import Inputs
 from gdtuo.passes import options
 from tests.benchmarks.race import Race
@@ -21,7 +21,7 @@ ROUNDS = 20
 
 def passes(rule, n):
     """The pull-back and the update of ``n`` elements, and what they are measured against."""
-    level = core.levels_of(parse(rule))[0]
+    level = layout.levels_of(parse(rule))[0]
     learned, constant = (
         level.initial(names, torch.float32, torch.device("cpu"))
         for names in (level.learned, level.constant)
