@@ -139,10 +139,7 @@ def _finding(module, results, claims) -> str:
         )
     failed = [claim.text for claim in claims if claim.verdict == NOT]
     against = f" Not borne out: {'; '.join(failed)}." if failed else ""
-    runs = (
-        [precision(results), extent(results), length(results)]
-        if isinstance(results, Results)
-        else []
-    )
-    about = ", ".join(filter(None, [f"tier {results.tier}", *runs]))
+    about = [f"tier {results.tier}"]
+    if isinstance(results, Results):
+        about += filter(None, [precision(results), extent(results), length(results)])
     return f"- {title} ({', '.join(about)}). {module.summary(results)}{against} {link}"
