@@ -102,6 +102,8 @@ def _try(level: Level, w: Tensor, state: State) -> frozenset[str]:
         fault = f"returns a step {made[0]!r} for a gradient of shape {list(g.shape)}"
     elif made[1].keys() != state.keys():
         fault = f"returns a state of {', '.join(made[1]) or 'nothing'}"
+    elif others := [f"{k}={x!r}" for k, x in made[1].items() if not isinstance(x, Tensor)]:
+        fault = f"returns a state {', '.join(others)}"
     elif changed:
         fault = f"writes into {', '.join(changed)}"
     else:
