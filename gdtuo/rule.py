@@ -79,7 +79,8 @@ class Rule:
     trace: float | None = dataclasses.field(default=None, kw_only=True)
 
     #: Whether each entry's step depends on that entry alone. Where it does, all of a group's
-    #: tensors are updated as one flat tensor, and the rule can be an upper level.
+    #: tensors are updated as one flat tensor, and the rule can be an upper level. If not, `update`
+    #: sees each tensor in its own shape, and is tried on a small matrix first.
     elementwise: ClassVar[bool] = False
     specs: ClassVar[dict[str, Hyperparameter]] = {}
     accepts: ClassVar[frozenset[str]]  #: which of ``t`` and ``w`` `update` takes
