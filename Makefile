@@ -6,6 +6,8 @@
 PYTHON ?= python3
 TIER ?=
 JOBS ?= 2
+# How many runs of a study verify trains again, at most.
+SAMPLE ?= 8
 # What to train on. On a GPU, such as DEVICE=cuda, steps are CUDA graphs.
 DEVICE ?= cpu
 # All but figure4e, which needs torchvision: make reproduce TIER=paper STUDIES=figure4e
@@ -31,7 +33,7 @@ figures: .venv/installed
 	$(BIN)/python -m paper_figures
 
 verify: .venv/installed
-	$(BIN)/python -m experiments verify --jobs $(JOBS) --device $(DEVICE)
+	$(BIN)/python -m experiments verify --jobs $(JOBS) --device $(DEVICE) --sample $(SAMPLE)
 
 verdicts: .venv/installed
 	$(BIN)/python -m paper_figures --verdicts

@@ -69,7 +69,9 @@ def test_a_parameter_without_gradient_now_and_then(row, rule):
         torch.testing.assert_close(p, q, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("above", ROWS, ids=lambda row: row.name)
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_an_upper_level_of_step_size_0_changes_no_bit(row, above, dtype):

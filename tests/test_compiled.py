@@ -83,8 +83,8 @@ ADAM = gdtuo.parse("Adam(0.02, beta1=0.6, beta2=0.8) / SGD(1e-3) / SGD(1e-5)")
 @pytest.mark.parametrize(
     "options",
     [
-        {"per": "tower"},
-        {"per": "tensor"},
+        pytest.param({"per": "tower"}, marks=pytest.mark.slow),
+        pytest.param({"per": "tensor"}, marks=pytest.mark.slow),
         {"per": "element"},
         {"safeguards": Safeguards(guard=50)},
         {"safeguards": Safeguards(clip=1e-3, hyper_step="normalized", cap=0.01, delay=2)},
@@ -117,7 +117,11 @@ def test_strides_and_traces(per, guard):
 
 # Six with the real compiler, whose loading of torch warns of what torch has deprecated.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)],
+    ids=["float32", "float64"],
+)
 @pytest.mark.parametrize(
     "rule", [TALL, ADAM, homogeneous(gdtuo.RMSProp(0.02, gamma=0.8), 1)], ids=str
 )

@@ -45,7 +45,14 @@ MANNERS = {
 }
 
 
-@pytest.mark.parametrize("safeguards", MANNERS.values(), ids=MANNERS)
+# All at once; a delay, under which nothing else can be seen; and, slow, each by itself.
+BY_MANNER = [
+    pytest.param(each, id=name, marks=[] if name in ("all", "delay") else [pytest.mark.slow])
+    for name, each in MANNERS.items()
+]
+
+
+@pytest.mark.parametrize("safeguards", BY_MANNER)
 @pytest.mark.parametrize("row", ELEMENTWISE, ids=lambda row: row.name)
 def test_with_safeguards(row, safeguards):
     # Only lr: Adam's first step is one of lr whatever the betas, and their hypergradient then a 0
