@@ -35,9 +35,8 @@ RULES = f"""\
   `not testable`.
 - The default's own step may be eager or compiled, as its user may choose: the goal is `reproduced`
   if the interval of either is at or below the limit, `partly` if one begins there. If neither is,
-  and only one was timed, it is `not testable`. (The paper's claims about time, of Figure 4f, are to
-  hold of both.) (Here stood `not yet run`; both were timed then, so
-  that no verdict hung on it.)"""
+  and only one was timed, it is `not testable`. (Here stood `not yet run`; both were timed then, so
+  that no verdict hung on it. The paper's claims about time, of Figure 4f, are to hold of both.)"""
 
 
 def claims(results: Timings) -> list[Claim]:

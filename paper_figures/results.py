@@ -71,9 +71,8 @@ def caption(results: Results) -> str:
 def precision(results: Results) -> str:
     """Which networks are computed in mixed precision; empty if none is."""
     mixed: dict[bool, dict[str, None]] = {True: {}, False: {}}
-    for record in results.all():
-        is_mixed = dict(record.run.options).get("autocast", "none") != "none"
-        mixed[is_mixed][TASKS.get(record.run.task, record.run.task)] = None
+    for run in (record.run for record in results.all()):
+        mixed[run.mixed_precision is not None][TASKS.get(run.task, run.task)] = None
     if not mixed[True]:
         return ""
     which = " and ".join(mixed[True]) if mixed[False] else "networks"

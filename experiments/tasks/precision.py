@@ -11,8 +11,8 @@ from torch.overrides import TorchFunctionMode
 
 from experiments import ExperimentError
 
-# The vector unit that torch has convolutions in bfloat16 for. Elsewhere they take ten times longer
-# than those in float32.
+# The vector unit that torch has convolutions in bfloat16 for. Elsewhere they take many times as
+# long as those in float32.
 NATIVE = "AVX512"
 
 
