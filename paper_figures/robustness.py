@@ -46,7 +46,7 @@ RULES = f"""\
 def fixed(results: Results, training: Training) -> str | None:
     """The cell of Adam's best constant step size."""
     tier = results.study.tier(results.tier)
-    tried = sorted({*guesses(tier, training), *SOUGHT})
+    tried = sorted({*guesses(tier), *SOUGHT})
     return goals.best_cell(results, training, [name(training, PLAIN, lr) for lr in tried])
 
 
@@ -54,7 +54,7 @@ def above(results: Results, training: Training, contender: str) -> dict[float, E
     """By how many percent it ends above the best constant step size, by first guess."""
     best = goals.losses(results, training, fixed(results, training))
     found = {}
-    for guess in guesses(results.study.tier(results.tier), training):
+    for guess in guesses(results.study.tier(results.tier)):
         cell = name(training, contender, guess)
         ours = goals.losses(results, training, cell)
         found[guess] = goals.excess(ours, best, results.planned[cell])
@@ -173,7 +173,7 @@ def _panel(axes: Axes, results: Results, training: Training) -> None:
     tier = results.study.tier(results.tier)
     absent = []
     for contender in contenders(training):
-        tried = {*guesses(tier, training), *(SOUGHT if contender == PLAIN else ())}
+        tried = {*guesses(tier), *(SOUGHT if contender == PLAIN else ())}
         line = {x: goals.loss(results, training, name(training, contender, x)) for x in tried}
         line = {x: found for x, found in sorted(line.items()) if found.n}
         look = {"markersize": 3.5, "capsize": 1.5, "elinewidth": 0.8, **goals.style(contender)}
@@ -193,7 +193,7 @@ def _panel(axes: Axes, results: Results, training: Training) -> None:
 
 
 def _step_sizes(axes: Axes, results: Results, training: Training, shades: ScalarMappable) -> None:
-    every = guesses(results.study.tier(results.tier), training)
+    every = guesses(results.study.tier(results.tier))
     for guess in every:
         color = shades.to_rgba(guess)
         curves.plot(
@@ -218,7 +218,7 @@ def _page(results: Results, *figures: str) -> str:
 
 
 def _table(results: Results, training: Training) -> str:
-    every = guesses(results.study.tier(results.tier), training)
+    every = guesses(results.study.tier(results.tier))
     head = ["contender", "good first guesses", *(f"{x:g}" for x in every)]
     body = []
     for contender in contenders(training):

@@ -66,14 +66,12 @@ class Trials(Tier):
     Attributes:
         tasks: those that its runs are of.
         seen: those beside them that don't count as held out.
-        dear: names of tasks whose runs take long, so that there are fewer of them.
-        apart: the decades from one initial step size of those to the next.
+        apart: the decades from one initial step size to the next.
         few: no more than so many points of a grid; None: all.
     """
 
     tasks: tuple[Training, ...] = ()
     seen: tuple[Training, ...] = ()
-    dear: tuple[str, ...] = ()
     apart: int = 1
     few: int | None = None
 
