@@ -9,11 +9,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
 
 import gdtuo
 from experiments import ExperimentError
-from experiments.tasks.precision import mixed_precision
 
 PATIENCE = 10  # seconds to wait for a scheduler
 
@@ -97,26 +95,6 @@ def require_compiler(device: str) -> None:
             f"what is to be trained needs a compiler for {device}, and torch finds none here "
             f"({reason}). Install one, such as g++, or name yours in the environment variable CXX; "
             f"a GPU needs triton too"
-        ) from error
-
-
-def require_mixed_precision(layer: type[nn.Module], autocast: str, device: str) -> None:
-    """Check that this process can compute `layer` in mixed precision on `device`, by a tiny one.
-
-    Raises:
-        ExperimentError: it can't, or there is no such `autocast`.
-    """
-    mixed = mixed_precision(device, autocast)
-    try:
-        with mixed():  # gradients are on, as in training: what is computed for them differs
-            layer(8, 8, device=device)(torch.zeros(8, 8, 8, device=device))
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:  # what is not implemented is one too
-        raise ExperimentError(
-            f"torch {torch.__version__} can't compute {layer.__name__} in {autocast} on {device} "
-            f"here ({_reason(error)}). Train it elsewhere, such as on a GPU (run --device cuda) or "
-            f"a processor with AVX-512, choose another --tier, or leave it out with --only"
         ) from error
 
 

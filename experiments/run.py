@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
 import gdtuo
 from experiments import ExperimentError, optimizers, tasks
 from experiments.train import COSINE, Curves
@@ -78,13 +76,9 @@ class Run:
         return bool(dict(self.options).get("compile"))
 
     @property
-    def mixed_precision(self) -> tuple[type[nn.Module], str] | None:
-        """The kind of layer (`Task.probe`) that the task computes in mixed precision, and the name
-        of that; None: it computes all in full."""
-        options = dict(self.options)
-        if "autocast" not in options:  # the default is left out
-            return None
-        return tasks.find(self.task).probe(options), options["autocast"]
+    def mixed_precision(self) -> bool:
+        """Whether the task computes its network in mixed precision."""
+        return "autocast" in dict(self.options)  # the default is left out
 
 
 @dataclass(frozen=True)

@@ -80,9 +80,6 @@ def sweep(
             optimizers.require(text)
         if missing and (capture or any(run.is_compiled for run in missing)):
             _result(executor.submit(executors.require_compiler, device))
-        for need in dict.fromkeys(run.mixed_precision for run in missing):
-            if need:
-                _result(executor.submit(executors.require_mixed_precision, *need, device))
         source = provenance.source()
         waiting = work.waiting(missing, members)
         futures: dict[Future[list[Record | Unfinished]], Unfinished] = {}

@@ -9,7 +9,7 @@ import dataclasses
 import math
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
 
@@ -74,8 +74,7 @@ def verify(
 
 
 _Check = tuple[Cell, Run, Future[Record]]
-# By what is wanted, such as a data set, why it is not to be had, or None: asked once, as a network
-# may be slow to refuse.
+# By data set, why it is not to be had, or None: asked once, as a network may be slow to refuse.
 _Asked = dict[str, ExperimentError | None]
 
 
@@ -159,27 +158,27 @@ def beginning(record: Record) -> Run:
     return dataclasses.replace(record.run, epochs=max(1, int(seen * SECONDS / record.seconds)))
 
 
-def _want(asked: _Asked, what: str, get: Callable[..., object], *arguments: object) -> str:
-    """The end of a line that says what is left out for want of `what`; "" if that is to be had.
+def _want(asked: _Asked, dataset: str) -> str:
+    """The end of a line that says what is left out for want of a data set; "" if it is to be had.
 
-    `get(*arguments)` raises an `ExperimentError` if it is not, which is told the first time.
+    Why it is not is told the first time.
     """
-    if new := what not in asked:
-        asked[what] = None
+    if new := dataset not in asked:
+        asked[dataset] = None
         try:
-            get(*arguments)
+            data.load(dataset)
         except ExperimentError as error:
-            asked[what] = error
-    reason = f": {asked[what]}" if new else " too"
-    return f", for want of {what}{reason}" if asked[what] else ""
+            asked[dataset] = error
+    reason = f": {asked[dataset]}" if new else " too"
+    return f", for want of {dataset}{reason}" if asked[dataset] else ""
 
 
 def _fullest(
     study: Study, tiers: list[str], results: Path, device: str, asked: _Asked
 ) -> tuple[str, dict[str, Record], set[str]] | None:
     """The fullest of `tiers` that has records and what it takes to train them; its records; and the
-    keys of its runs that are left out: of data beside the tier's own, or in a precision, that are
-    lacking; of another kind of device."""
+    keys of its runs that are left out: of data beside the tier's own that are lacking; of another
+    kind of device."""
     for name in tiers:
         study.tier(name)
     recorded = {name: store.read(study.path(name, results)) for name in tiers}
@@ -206,11 +205,9 @@ def _fullest(
         foreign = _foreign(study.name, there, records, device, lacking)
         if there and len(foreign) == len(there):
             continue
-        needs = _uncomputable([r for r in there if r not in foreign], lacking, device, asked)
         own, absent = study.tier(name).data, set[str]()
-        # What is left out for its precision needs no data, which may be slow to fetch.
-        for dataset in dict.fromkeys(run.data for run in runs if run.mixed_precision not in needs):
-            want = _want(asked, dataset, data.load, dataset)
+        for dataset in dict.fromkeys(run.data for run in runs):
+            want = _want(asked, dataset)
             if (error := asked[dataset]) is None:
                 continue
             if dataset == own and "GDTUO_DATA" in os.environ:
@@ -218,11 +215,7 @@ def _fullest(
             absent.add(dataset)
             part = lacking if dataset == own else f"{lacking} where it is of {dataset}"
             print(f"{part}{want}")
-        lost = [
-            run
-            for run in runs
-            if run.data in absent or run.mixed_precision in needs or run in foreign
-        ]
+        lost = [run for run in runs if run.data in absent or run in foreign]
         if own not in absent and (not there or set(there) - set(lost)):
             return name, records, {run.key for run in lost}
     return None
@@ -243,22 +236,6 @@ def _foreign(
             f"--device {other} trains that again"
         )
     return foreign
-
-
-def _uncomputable(runs: list[Run], lacking: str, device: str, asked: _Asked) -> set[object]:
-    """What `runs` compute in mixed precision and can't be computed so here; each is said in a line
-    that starts with `lacking`."""
-    needs = set[object]()
-    for need in dict.fromkeys(run.mixed_precision for run in runs):
-        if need is None:
-            continue
-        what = f"{need[0].__name__} in {need[1]}"
-        if want := _want(asked, what, executors.require_mixed_precision, *need, device):
-            needs.add(need)
-            names = [run.task for run in runs if run.mixed_precision == need]
-            where = f" where it trains {' and '.join(dict.fromkeys(names))}"
-            print(f"{lacking}{where if len(names) < len(runs) else ''}{want}")
-    return needs
 
 
 def _is_comparable(cell: Cell, records: dict[str, Record], cells: list[Cell], device: str) -> bool:

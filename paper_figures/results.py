@@ -72,7 +72,7 @@ def precision(results: Results) -> str:
     """Which networks are computed in mixed precision; empty if none is."""
     mixed: dict[bool, dict[str, None]] = {True: {}, False: {}}
     for run in (record.run for record in results.all()):
-        mixed[run.mixed_precision is not None][TASKS.get(run.task, run.task)] = None
+        mixed[run.mixed_precision][TASKS.get(run.task, run.task)] = None
     if not mixed[True]:
         return ""
     which = " and ".join(mixed[True]) if mixed[False] else "networks"

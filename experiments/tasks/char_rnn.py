@@ -1,12 +1,10 @@
 """The character LSTM on War and Peace (section 3.3.2), as torch-rnn trains it."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from experiments import ExperimentError
 from experiments import data as datasets
 from experiments.tasks import networks
 from experiments.tasks.precision import mixed_precision
@@ -31,7 +29,7 @@ class CharRnn(Task):
         sequence: characters of a stream in a step; torch-rnn's 50.
         hidden: units in each of the two layers; the paper's 128.
         epoch_steps: steps from one look at the test set to the next; that is what an epoch is here.
-        autocast: "bfloat16" computes the network in mixed precision; no GRU on a processor.
+        autocast: "bfloat16" computes the network in mixed precision.
         cell: "lstm", the paper's, or "gru".
     """
 
@@ -41,6 +39,7 @@ class CharRnn(Task):
         "batch": 50, "sequence": 50, "hidden": 128, "epoch_steps": 500, "autocast": "none",
         "cell": "lstm",
     }  # fmt: skip
+    choices = {**Task.choices, "cell": tuple(CELLS)}  # noqa: RUF012
     clip = 5.0  # torch-rnn's
 
     def __init__(self, data: str, seed: int, device: str, **options: Any) -> None:
@@ -48,7 +47,7 @@ class CharRnn(Task):
         self.sequence, self.steps = chosen["sequence"], chosen["epoch_steps"]
         self.batch = chosen["batch"]
         self.mixed = mixed_precision(device, chosen["autocast"])
-        layers = self.probe(chosen)
+        layers = CELLS[chosen["cell"]]
         self.data = datasets.load(data, device)
         self.fingerprint = self.data.fingerprint
         text = self.data.characters
@@ -61,15 +60,6 @@ class CharRnn(Task):
         shape = (self.model.lstm.num_layers, self.batch, chosen["hidden"])
         count = 2 if layers is nn.LSTM else 1
         self.carried = tuple(torch.zeros(shape, device=device) for _ in range(count))
-
-    @classmethod
-    def probe(cls, options: Mapping[str, Any]) -> type[nn.RNNBase]:
-        """The recurrent layers: many a processor lacks those of mixed precision."""
-        cell = options.get("cell", cls.options["cell"])
-        if cell not in CELLS:
-            known = " or ".join(map(repr, CELLS))
-            raise ExperimentError(f"option cell is {cell!r}; expected {known}")
-        return CELLS[cell]
 
     def _streams(self, text: Tensor) -> tuple[Tensor, Tensor]:
         """The characters of each stream, and for each of them the next one."""

@@ -1,7 +1,7 @@
 """What a task is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -24,6 +24,7 @@ class Task(ABC):
         metric: the name of the figure, among those of `evaluate`, that runs are judged by; the
             lower the better.
         options: what a run may choose beside data and seed, with the defaults.
+        choices: the values there are of an option, where they are few.
         model: what is trained.
         steps: how many an epoch has.
         fingerprint: a hash of the data.
@@ -34,6 +35,7 @@ class Task(ABC):
     version: ClassVar[int]
     metric: ClassVar[str]
     options: ClassVar[Mapping[str, Any]] = {}
+    choices: ClassVar[Mapping[str, Collection[str]]] = {"autocast": ("none", "bfloat16")}
     model: nn.Module
     steps: int
     fingerprint: str
@@ -48,7 +50,8 @@ class Task(ABC):
         """The `options` that differ from the defaults, by name.
 
         Raises:
-            ExperimentError: the task has no such option, or the value is of another kind.
+            ExperimentError: the task has no such option, or the value is of another kind, or none
+                of the few there are.
         """
         for name, value in options.items():
             if name not in cls.options:
@@ -59,6 +62,9 @@ class Task(ABC):
                     f"option {name} of {cls.__name__} is {value!r}; expected something like "
                     f"{cls.options[name]!r}"
                 )
+            if value not in (few := cls.choices.get(name, (value,))):
+                expected = " or ".join(map(repr, few))
+                raise ExperimentError(f"option {name} is {value!r}; expected {expected}")
         return {n: v for n, v in sorted(options.items()) if v != cls.options[n]}
 
     @classmethod  # noqa: B027
@@ -68,12 +74,6 @@ class Task(ABC):
         Raises:
             ExperimentError: it is not.
         """
-
-    @classmethod
-    def probe(cls, options: Mapping[str, Any]) -> type[nn.Module]:
-        """The kind of layer, made of two widths, that shows whether a device computes the network
-        of these `options` in mixed precision. Every network has matrix products."""
-        return nn.Linear
 
     @abstractmethod
     def begin(self) -> None:

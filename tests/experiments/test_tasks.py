@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.utils import parameters_to_vector
 
-from experiments import ExperimentError, comparison, data, executors, tasks
+from experiments import ExperimentError, comparison, data, tasks
 from experiments.batches import batches
 from experiments.execution import execute, execute_all
 from experiments.run import Run
@@ -198,10 +198,6 @@ FAST = {
 def test_mixed_precision_changes_little(name):
     dataset, options = SMALL[name]
     run = Run(name, dataset, "SGD", 0, 1, options={**options, **FAST[name]})
-    try:
-        executors.require_mixed_precision(*run.mixed_precision, "cpu")
-    except ExperimentError as error:
-        pytest.skip(str(error))
     plain, fast = made(name), tasks.find(name)(dataset, 0, "cpu", **dict(run.options))
     for task in (plain, fast):
         task.begin()
