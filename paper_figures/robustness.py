@@ -29,9 +29,10 @@ RULES = f"""\
 - The best constant step size is that of Adam whose mean loss is least, of all that were tried.
   (Between 1e-5 and 0.1 these are half decades; they were decades until `peers` had been seen, where
   ResNet-20's best is between two.)
-- A first guess is good if the loss it leads to is within {SLACK:g} % of that. Good ones are counted
-  of those that all contenders were tried from. (Until after the results each stood for the decades
-  to the next, which made of twelve decades thirteen or fourteen.)
+- A first guess is good if the loss it leads to is within {SLACK:g} % of that. Two contenders are
+  compared by those that both have runs from. (Until after the results each stood for the decades
+  to the next, which made of twelve decades thirteen or fourteen; and until those of every decade
+  came in, one by one, all contenders had the same.)
 - A rival's first guess is the one that its authors recommend, times the initial step size over
   1e-3: it may be a distance or a share of a norm, and only its factor can be compared.
 - {HEIGHTS}
@@ -64,12 +65,6 @@ def above(results: Results, training: Training, contender: str) -> dict[float, E
 def good(results: Results, training: Training, contender: str) -> list[bool | None]:
     """Whether each first guess is good."""
     return [goals.near(found) for found in above(results, training, contender).values()]
-
-
-def count(results: Results, training: Training, contender: str) -> int | None:
-    """How many are; None if nothing has run."""
-    known = [part for part in good(results, training, contender) if part is not None]
-    return sum(known) if known else None
 
 
 def claims(results: Results) -> list[Claim]:
@@ -119,28 +114,35 @@ def _every_guess(results: Results, training: Training) -> Claim:
 def _most(results: Results) -> Claim:
     parts, shown, runs = [], [], []
     for training in goals.trainings(results):
-        counts = {c: count(results, training, c) for c in contenders(training)}
-        own = counts.pop(OWN)
-        others = {c: number for c, number in counts.items() if number is not None}
-        most = max(others, key=others.__getitem__, default=None)
-        known = own is not None and most is not None
-        # Of each contender, so that one that has no records leaves a gap.
-        parts += [own >= max(1, n) if known and n is not None else None for n in counts.values()]
-        compared = (OWN, *counts) if own is not None else (OWN,)
-        runs += [e for c in compared for e in above(results, training, c).values()]
+        own, *others = contenders(training)
+        counts = {c: _beside(results, training, c) for c in others}
+        parts += [None if pair is None else pair[0] >= max(1, pair[1]) for pair in counts.values()]
+        known = {c: pair for c, pair in counts.items() if pair}
+        for contender in (own, *known):
+            runs += above(results, training, contender).values()
         if known:
+            most = max(known, key=lambda c: (known[c][1] - known[c][0], known[c][1]))
             shown.append(
-                f"{training.title}: {tally(good(results, training, OWN))}, the most of "
-                f"{len(others)} others {tally(good(results, training, most))} ({most})"
+                f"{training.title}: {tally(good(results, training, own))}, of {len(known)} others "
+                f"at most {most} with {tally(good(results, training, most))}"
             )
+    gaps = [None for each in runs if not each.n]  # a first guess that is not yet tried is a part
     return Claim(
         "No other contender has more good first guesses than the default",
         f"{SOURCE}: the most",
         lines(shown),
         goals.fewest_known(runs),
-        goals.verdict(parts, runs),
+        goals.verdict([*parts, *gaps], runs),
         f"It holds beside {tally(parts, 'pairs of a task and a contender')}.",
     )
+
+
+def _beside(results: Results, training: Training, other: str) -> tuple[int, int] | None:
+    """How many first guesses are good for the default, and for the other one, of those that both
+    have runs from; None if there are none."""
+    pairs = zip(*(good(results, training, c) for c in (OWN, other)), strict=True)
+    both = [(ours, theirs) for ours, theirs in pairs if None not in (ours, theirs)]
+    return (sum(x for x, _ in both), sum(y for _, y in both)) if both else None
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
