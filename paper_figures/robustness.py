@@ -44,10 +44,13 @@ RULES = f"""\
 {goals.RULES}"""
 
 
+def _guesses(results: Results) -> tuple[float, ...]:
+    return guesses(results.study.tier(results.tier))
+
+
 def fixed(results: Results, training: Training) -> str | None:
     """The cell of Adam's best constant step size."""
-    tier = results.study.tier(results.tier)
-    tried = sorted({*guesses(tier), *SOUGHT})
+    tried = sorted({*_guesses(results), *SOUGHT})
     return goals.best_cell(results, training, [name(training, PLAIN, lr) for lr in tried])
 
 
@@ -55,7 +58,7 @@ def above(results: Results, training: Training, contender: str) -> dict[float, E
     """By how many percent it ends above the best constant step size, by first guess."""
     best = goals.losses(results, training, fixed(results, training))
     found = {}
-    for guess in guesses(results.study.tier(results.tier)):
+    for guess in _guesses(results):
         cell = name(training, contender, guess)
         ours = goals.losses(results, training, cell)
         found[guess] = goals.excess(ours, best, results.planned[cell])
@@ -172,10 +175,9 @@ def draw(results: Results, folder: Path) -> list[Path]:
 
 
 def _panel(axes: Axes, results: Results, training: Training) -> None:
-    tier = results.study.tier(results.tier)
     absent = []
     for contender in contenders(training):
-        tried = {*guesses(tier), *(SOUGHT if contender == PLAIN else ())}
+        tried = {*_guesses(results), *(SOUGHT if contender == PLAIN else ())}
         line = {x: goals.loss(results, training, name(training, contender, x)) for x in tried}
         line = {x: found for x, found in sorted(line.items()) if found.n}
         look = {"markersize": 3.5, "capsize": 1.5, "elinewidth": 0.8, **goals.style(contender)}
@@ -195,7 +197,7 @@ def _panel(axes: Axes, results: Results, training: Training) -> None:
 
 
 def _step_sizes(axes: Axes, results: Results, training: Training, shades: ScalarMappable) -> None:
-    every = guesses(results.study.tier(results.tier))
+    every = _guesses(results)
     for guess in every:
         color = shades.to_rgba(guess)
         curves.plot(
@@ -220,7 +222,7 @@ def _page(results: Results, *figures: str) -> str:
 
 
 def _table(results: Results, training: Training) -> str:
-    every = guesses(results.study.tier(results.tier))
+    every = _guesses(results)
     head = ["contender", "good first guesses", *(f"{x:g}" for x in every)]
     body = []
     for contender in contenders(training):

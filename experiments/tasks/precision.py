@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 # float32, matrix products a few times, and an LSTM is an error, as a GRU is on any processor.
 NATIVE = "AVX512"
 EVERYWHERE = (torch.gru,)
-ELSEWHERE = (torch.gru, torch.lstm, torch.conv2d, torch.nn.functional.linear)
+ELSEWHERE = (*EVERYWHERE, torch.lstm, torch.conv2d, torch.nn.functional.linear)
 
 
 def mixed_precision(device: str, autocast: str) -> Callable[[], AbstractContextManager[Any]]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from experiments.tasks.char_rnn import CharRnn
 from experiments.tasks.convnet import ConvNet
 from experiments.tasks.precision import NATIVE, ByWayOfFloat32, mixed_precision
+from experiments.tasks.task import Task
 
 HALF_A_STEP = 2**-8  # at most this far is a number from the bfloat16 next to it, relatively
 CHOICES = list(itertools.product((1, 2), (0, 1), (1, 2)))
@@ -100,6 +101,27 @@ def test_what_a_processor_has_is_left_alone(monkeypatch):
         assert not torch.overrides._get_current_function_mode_stack()
 
 
+def trained(task: Task, optimizer: torch.optim.Optimizer, metric: str) -> list[float]:
+    """The last loss of an epoch, and what the test set says after it."""
+    task.begin()
+    for step in range(task.steps):
+        optimizer.zero_grad()
+        loss = task.loss(step)
+        loss.backward()
+        optimizer.step()
+    return [loss.item(), task.evaluate()[metric]]
+
+
+def test_a_network_trains_as_with_native_ones(monkeypatch):
+    losses = []
+    for capability in (NATIVE, "AVX2"):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda it=capability: it)
+        task = ConvNet("digits", 0, "cpu", **OPTIONS)
+        optimizer = torch.optim.SGD(task.model.parameters(), lr=0.1)
+        losses.append(trained(task, optimizer, "test_loss"))
+    assert losses[0] == pytest.approx(losses[1], rel=0.01)
+
+
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_a_recurrent_network_is_trained_in_it_anywhere(cell):
     """On this processor, whatever it has: an LSTM's results are torch's own where there are any."""
@@ -108,13 +130,7 @@ def test_a_recurrent_network_is_trained_in_it_anywhere(cell):
         options = {"batch": 8, "sequence": 16, "hidden": 16, "epoch_steps": 10, "cell": cell}
         task = CharRnn("sonnets", 0, "cpu", autocast=autocast, **options)
         optimizer = torch.optim.Adam(task.model.parameters(), lr=0.01)
-        task.begin()
-        for step in range(task.steps):
-            optimizer.zero_grad()
-            loss = task.loss(step)
-            loss.backward()
-            optimizer.step()
-        losses.append([loss.item(), task.evaluate()["test_perplexity"]])
+        losses.append(trained(task, optimizer, "test_perplexity"))
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
 
