@@ -96,7 +96,7 @@ def _train(study: Study, options: argparse.Namespace, deadline: float) -> int:
     cells = study.select(options.tier, options.only, options.seeds)
     path = study.path(options.tier, options.results)
     missing = todo([cell.run for cell in cells], store.read(path))
-    elsewhere = _elsewhere(study, options.results)
+    elsewhere = _elsewhere(path, options.results)
     unknown = todo(missing, elsewhere)
     chosen = unknown[: options.limit]
     left_off = {run.key for run in unknown} - {run.key for run in chosen}
@@ -107,7 +107,7 @@ def _train(study: Study, options: argparse.Namespace, deadline: float) -> int:
             if cell.run.key in keys:
                 print(f"{cell.name}, seed {cell.run.seed}: {counted(cell.run.epochs, 'epoch')}")
         copied = len(wanted) - len(chosen)
-        also = f", and {copied} copied from other studies" if copied else ""
+        also = f", and {copied} copied from other records" if copied else ""
         print(f"{len(chosen)} of {counted(len(cells), 'run')} would be trained{also}, into {path}")
         return 0
     progress = Progress(cells, len(cells) - len(unknown), len(chosen))
@@ -140,11 +140,11 @@ def _train(study: Study, options: argparse.Namespace, deadline: float) -> int:
     return 1 if progress.counts["failed"] else 0
 
 
-def _elsewhere(study: Study, results: Path) -> dict[str, Record]:
-    """The records of all other studies: what is the same run is trained once."""
-    others = [each for each in STUDIES.values() if each is not study]
-    paths = [each.path(tier, results) for each in others for tier in each.tiers]
-    return {key: record for path in paths for key, record in store.read(path).items()}
+def _elsewhere(path: Path, results: Path) -> dict[str, Record]:
+    """The records of all other studies and tiers: what is the same run is trained once."""
+    paths = [each.path(tier, results) for each in STUDIES.values() for tier in each.tiers]
+    others = [each for each in paths if each != path]
+    return {key: record for other in others for key, record in store.read(other).items()}
 
 
 def _time(options: argparse.Namespace) -> int:

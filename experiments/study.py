@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,10 @@ class Study(Exhibit):
         cells = [cell for cell in cells if seeds is None or cell.run.seed < seeds]
         chosen = [cell for cell in cells if fnmatchcase(cell.name, only)]
         if not chosen:
-            names = "\n  ".join(dict.fromkeys(cell.name for cell in cells))
-            raise ExperimentError(f"no cell matches {only!r}; there are\n  {names}")
+            names = {cell.name for cell in cells}
+            nearest = "\n  ".join(get_close_matches(only, names, n=10, cutoff=0))
+            raise ExperimentError(
+                f"no cell of {len(names)} matches {only!r}; the nearest are\n  {nearest}"
+            )
         keys = {key for cell in chosen for key in (cell.run.key, cell.run.parent)}
         return [cell for cell in cells if cell.run.key in keys]

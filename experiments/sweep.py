@@ -116,7 +116,7 @@ class _Work:
         if found:
             self.writer.append(*found)
             self.records |= {record.key: record for record in found}
-            tqdm.write(f"copied from other studies: {counted(len(found), 'result')}")
+            tqdm.write(f"copied from other records: {counted(len(found), 'result')}")
 
     def waiting(self, missing: Sequence[Run], members: int) -> list[Unfinished]:
         """What is to be done: what was paused, then all else in batches of one kind."""

@@ -79,12 +79,24 @@ def test_what_other_studies_have_is_counted_as_cached(in_this_process, tmp_path,
     total = len(find("figure4b").select("smoke", "height 0, lr 1*", 1))
     assert main(["run", "figure4b", *rest, "--limit", "1", "--dry-run"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert f"1 of {total} runs would be trained, and 2 copied from other studies, into" in last
+    assert f"1 of {total} runs would be trained, and 2 copied from other records, into" in last
     assert main(["run", "figure4b", *rest, "--limit", "1"]) == 0
     out = capsys.readouterr().out
     assert "[1/1] " in out
     assert "1 done, 2 cached, 0 diverged, 0 failed" in out
     assert len(store.read(find("figure4b").path("smoke", tmp_path))) == 3
+
+
+def test_what_another_tier_has_is_counted_as_cached(tmp_path, make_record, capsys):
+    """The tiers of `robustness` differ in the number of seeds."""
+    study, only = find("robustness"), "mlp, default from 1"
+    (cell,) = study.select("small", only, seeds=1)
+    with Writer(study.path("small", tmp_path)) as writer:
+        writer.append(make_record(cell.run))
+    rest = ["--tier", "paper", "--only", only, "--seeds", "2", "--results", str(tmp_path)]
+    assert main(["run", "robustness", *rest, "--dry-run"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert "1 of 2 runs would be trained, and 1 copied from other records, into" in last
 
 
 def test_of_several_studies_those_that_have_the_tier_are_run(in_this_process, tmp_path, capsys):
@@ -115,7 +127,10 @@ def test_the_first_study_with_a_failure_is_the_last_that_is_run(monkeypatch):
         (["verify", "--tier", "small", "--results", "nowhere"], "nothing was compared"),
         (["verify", "--tier", "huge"], "no study has a tier 'huge'; there are smoke, small, paper"),
         (["verify", "table1", "--tier", "huge"], "no tier 'huge'; it has smoke, small, paper"),
-        (["status", "table1", "--only", "Adamw"], "no cell matches 'Adamw'; there are\n  SGD"),
+        (
+            ["status", "table1", "--only", "Adamw"],
+            "no cell of 32 matches 'Adamw'; the nearest are\n  Adam\n",
+        ),
     ],
 )
 def test_mistakes_are_named(arguments, message, capsys):
