@@ -34,12 +34,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     try:
         with _ended_as_interrupted():
-            return COMMANDS[options.command](options)
+            status = COMMANDS[options.command](options)
+            sys.stdout.flush()
+            return status
     except (ExperimentError, gdtuo.GdtuoError) as error:
         print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # who reads has seen enough, as `head` does; no more is to be flushed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
 
 

@@ -44,6 +44,9 @@ AS_THEY_COME = """\
 Rivals are as their authors recommend: ScheduleFreeAdamW, AdamHD and SGDHD, which still have a step
   size, with that of their packages or papers. ScheduleFreeAdamW has no warm-up, which its authors
   advise, but of no length that would suit every run."""
+NAMES = """\
+AdamHD and SGDHD are Adam and SGD with hypergradient descent, DAdaptAdam is Adam with
+  D-Adaptation, MechanicAdam Adam with Mechanic."""
 RULES = f"""\
 - The loss of a run is the mean training loss of its last epoch. It is measured at the weights that
   gradients are taken at; for an optimizer that averages weights these are not the average.
@@ -194,6 +197,13 @@ def verdict(parts: Sequence[bool | None], estimates: Collection[Estimate]) -> st
 def of_one(estimates: Iterable[Estimate]) -> bool:
     """Whether some have one run where there are to be several."""
     return any(each.n == 1 < each.of for each in estimates)
+
+
+def lacking(estimates: Collection[Estimate], what: str) -> str:
+    """How many of the estimates, each of a `what`, have fewer runs than there are to be; empty if
+    none has."""
+    few = sum(each.n < each.of for each in estimates)
+    return f" Of {len(estimates)} {what} {few} have fewer runs than planned." if few else ""
 
 
 def fewest_known(estimates: Iterable[Estimate]) -> str:

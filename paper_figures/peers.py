@@ -24,8 +24,11 @@ from paper_figures.style import figure
 
 RULES = f"""\
 - {goals.AS_THEY_COME}
+- {goals.NAMES}
 - A tuned optimizer has the step size of its grid whose mean loss is least on the task; what it
   spent is the steps of the whole grid.
+- Their time is the number of those steps times what a step costs in `cost`, at full precision, over
+  a training by torch.optim.Adam.
 - In the mean over tasks the default is better than a rival if the 95 % bootstrap interval of the
   geometric mean of their losses' ratios, seed by seed, is below 1.
 {goals.RULES}"""

@@ -28,6 +28,7 @@ PARTS = {
     ),
 }  # fmt: skip
 # What is judged of these is not the paper's, and is counted by itself.
+BESIDE_IT = "Beside the paper"
 BESIDE = ("kappa", "choices", "horizon", "figure4c_adam", "figure4d_adam")
 GOALS = PARTS["Beside the paper: a default that needs no tuning"]
 # What is counted together: as it is called in the report's first line, and in the table.
@@ -92,11 +93,15 @@ def verdicts(judged: Sequence[Judged]) -> str:
     total = Counter(_verdicts(judged))
     known = [verdict for verdict in VERDICTS if total[verdict]]
     rows = []
-    for title, group in zip(GROUPS.values(), _apart(judged), strict=True):
+    groups = zip(GROUPS.values(), _apart(judged), strict=True)
+    for place, (title, group) in enumerate(groups):
         for each in group:
             _, results, _ = each
             count = Counter(_verdicts([each]))
-            row = [results.study.title, results.tier, *(str(count[v] or "") for v in known)]
+            named = results.study.title
+            if place and not named.startswith(BESIDE_IT):  # a study of the paper, and of more
+                named = f"{BESIDE_IT}: {named}"
+            row = [named, results.tier, *(str(count[v] or "") for v in known)]
             rows.append(row)
         if group:
             sums = Counter(_verdicts(group))

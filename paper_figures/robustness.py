@@ -35,6 +35,7 @@ RULES = f"""\
   came in, one by one, all contenders had the same.)
 - A rival's first guess is the one that its authors recommend, times the initial step size over
   1e-3: it may be a distance or a share of a norm, and only its factor can be compared.
+- {goals.NAMES}
 - {HEIGHTS}
   Towers with Adam at the upper levels too were not tried; in Figure 4d's study fewer of those
   diverge.
@@ -136,7 +137,8 @@ def _most(results: Results) -> Claim:
         lines(shown),
         goals.fewest_known(runs),
         goals.verdict([*parts, *gaps], runs),
-        f"It holds beside {tally(parts, 'pairs of a task and a contender')}.",
+        f"It holds beside {tally(parts, 'pairs of a task and a contender')}."
+        + goals.lacking(runs, "first guesses of a contender"),
     )
 
 

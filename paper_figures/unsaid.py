@@ -41,7 +41,7 @@ OTHERS = (
     ("Figures 2, 3, 4c and 4d: the precision",
      "Tier small in bfloat16 (mixed precision), for a processor's sake; of tier paper ResNet-20 "
      "alone, the LSTM in float32"),
-    ("Figure 4: epochs of every sweep, and what is learned of momentum and betas",
+    ("Figures 4a to 4d: epochs of every sweep, and what is learned of momentum and betas",
      f"4a and 4b: Table 1's {mlp_sweeps.EPOCHS} epochs; 4c: {_epochs(figure4c)}, where Figure 2a "
      f"has {_epochs(figure2a)} and 2b {_epochs(figure2b)}; 4d: as many steps as Figure 3; the step "
      "size alone is learned"),

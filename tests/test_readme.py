@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from pathlib import Path
 
@@ -36,7 +35,7 @@ def test_blocks_run(capsys):
 
 def test_the_page_on_the_default(capsys):
     torch.manual_seed(0)
-    session: dict[str, object] = {"copy": copy}
+    session: dict[str, object] = {}
     for block in blocks(TUNING_FREE):
         exec(compile(block, str(TUNING_FREE), "exec"), session)
     assert float(capsys.readouterr().out) > 1e-3

@@ -71,6 +71,16 @@ def test_a_dry_run_and_a_limit(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_who_reads_may_have_seen_enough(tmp_path, monkeypatch, capfd):
+    """As in `python -m experiments list | head`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        assert main(["run", *CELLS, "--results", str(tmp_path), "--dry-run"]) == 1
+    assert capfd.readouterr().err == ""
+
+
 def test_what_other_studies_have_is_counted_as_cached(in_this_process, tmp_path, capsys):
     """Figures 4a and 4b share the runs without a tower."""
     chosen = ["--tier", "smoke", "--seeds", "1", "--only", "height 0, lr 1*"]
