@@ -210,7 +210,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
     """Write the figure and its numbers into `folder`, named after the tier."""
     path = folder / results.tier
     with figure(path, (14, 7)) as canvas:
-        canvas.suptitle(heading(results.study.title, caption(results)))
+        canvas.suptitle(heading(results.study.title, caption(results), 145))
         blocks = canvas.subfigures(1, 2)
         for block, (curve, label, paper) in zip(blocks, SHOWN, strict=True):
             panels = block.subplots(3, 3, sharex=True, sharey=True)

@@ -61,9 +61,9 @@ def canonical(svg: bytes) -> bytes:
     return re.sub(r"-?\d+\.\d{5,}", lambda found: f"{float(found[0]):.3f}", text).encode()
 
 
-def heading(title: str, caption: str) -> str:
-    """Of a figure nine inches wide: no line is longer than that."""
-    return "\n".join([title, *textwrap.wrap(caption, 90)])
+def heading(title: str, caption: str, width: int = 90) -> str:
+    """Of a figure nine inches wide, or more: no line has more characters than `width`."""
+    return "\n".join([title, *textwrap.wrap(caption, width)])
 
 
 def legend(canvas: Figure, panels: Iterable[Axes], columns: int) -> None:

@@ -146,6 +146,7 @@ def _trajectories(results: Results, path: Path) -> None:
             axes.annotate(
                 f"the paper's {paper:.4f}", (0.01, paper), xycoords=axes.get_yaxis_transform(),
                 xytext=(0, 3), textcoords="offset points",
+                bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5},
             )  # fmt: skip
             planned = results.planned[row]
             gaps = f", {len(records)} of {planned} runs" if len(records) < planned else ""
