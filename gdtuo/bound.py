@@ -195,6 +195,7 @@ class BoundStep:
             pair for *_, cell in stepped for pair in zip(cell.parameters, cell.tensors, strict=True)
         ]
         self.parts = [(p, part) for p, part in pairs if p is not part]
+        self.written = [cell.tensors[0] for *_, cell in stepped if cell.in_place]
         known = {id(p) for p, *_ in self.parameters}
         self.others = [p for group in every for p in group["params"] if id(p) not in known]
         self.sizes = [len(group["params"]) for group in every]
@@ -212,6 +213,7 @@ class BoundStep:
             )
             and all(p.grad is None for p in self.others)
             and all(part_of(p) is part for p, part in self.parts)
+            and all(p.is_contiguous() for p in self.written)  # or what is written is a copy
             and all(map(operator.is_, self.tensors.now(), self.tensors.values))
             and all(
                 list(each.now()) == each.values for each in (self.kept, self.frozen, self.counts)

@@ -106,9 +106,10 @@ class Safeguards:
         if self.clip is not None or self.hyper_step == "normalized":
             v = v.nan_to_num(nan=math.nan)  # inf over inf would be NaN
         if self.clip is not None:
-            v = v * (self.clip / _norm(v)).clamp_max(1.0)
+            direction, length = _apart(v)
+            v = torch.where(length > self.clip, self.clip * direction, v)
         if self.hyper_step == "normalized":
-            return v / _norm(v)
+            return _apart(v)[0]
         return v.sign() if self.hyper_step == "sign" else v
 
     def capped(self, tensors: Sequence[Tensor], steps: list[Tensor]) -> list[Tensor]:
@@ -151,10 +152,14 @@ def _length(x: Tensor) -> Tensor:
     return length
 
 
-def _norm(v: Tensor) -> Tensor:
-    """Of each copy's entries; never quite 0."""
-    norm: Tensor = torch.linalg.vector_norm(v, dim=0, keepdim=True)
-    return norm.clamp_min(torch.finfo(v.dtype).tiny)
+def _apart(v: Tensor) -> tuple[Tensor, Tensor]:
+    """The direction of each copy's entries, of length 1 or 0, and their norm. Entries whose squares
+    are beyond the precision have a direction too."""
+    tiny = torch.finfo(v.dtype).tiny
+    largest = v.abs().amax(dim=0, keepdim=True).clamp_min(tiny)
+    scaled = v / largest
+    norm = torch.linalg.vector_norm(scaled, dim=0, keepdim=True)
+    return scaled / norm.clamp_min(tiny), largest * norm
 
 
 NO_SAFEGUARDS = Safeguards()

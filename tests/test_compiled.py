@@ -363,6 +363,24 @@ def test_no_more_than_the_largest_few_are_by_themselves(monkeypatch):
     assert [(cell.in_place, len(cell.tensors)) for cell in cells] == [(True, 1), (False, 3)]
 
 
+@pytest.mark.parametrize("compile", [False, "eager"])
+def test_a_weight_that_comes_to_be_stored_otherwise(compile):
+    """As by `model.to(memory_format=torch.channels_last)`: it goes on being written where it is."""
+
+    def run(otherwise):
+        torch.manual_seed(0)
+        w = nn.Parameter(torch.randn(6, 5).double())
+        tower = gdtuo.Tower([w], gdtuo.parse("Adam(0.1) / SGD(1e-2)"), compile=compile)
+        for step in range(8):
+            if step == 5 and otherwise:
+                w.data = w.data.t().contiguous().t()
+            w.grad = 2 * w.detach()
+            tower.step()
+        return w.detach()
+
+    torch.testing.assert_close(run(True), run(False))
+
+
 @pytest.mark.parametrize("along", [False, True], ids=["", "along"])
 @pytest.mark.parametrize("compile", [False, "eager"])
 def test_gradients_strided_otherwise_than_their_parameters(compile, along):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -79,6 +80,17 @@ def test_sign_and_normalized_are_scale_free(scale):
             optimizer.step()
         learned = optimizer.hyperparameters()[0]["lr"]
         assert learned == pytest.approx(0.1 * math.exp(0.05), rel=1e-12)
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1e-25, 1.0, 1e20, 3e38])
+def test_what_has_no_square_has_a_direction(size):
+    """In float32 the squares of what is below 1e-23 are 0, and above 1e19 infinite."""
+    v = size * torch.tensor([[0.75, 0.0], [-1.0, 1.0]])
+    direction = torch.tensor([[0.6, 0.0], [-0.8, 1.0]]) * (size > 0)
+    close = partial(torch.testing.assert_close, rtol=1e-5, atol=0.0)
+    close(Safeguards(hyper_step="normalized").tamed(v), direction)
+    close(Safeguards(clip=0.5).tamed(v), 0.5 * direction if size >= 1 else v)
+    close(Safeguards(clip=2.0).tamed(v), 2 * direction if size > 2 else v)
 
 
 @pytest.mark.parametrize("rule", TOWERS, ids=str)
