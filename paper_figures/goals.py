@@ -199,7 +199,7 @@ def of_one(estimates: Iterable[Estimate]) -> bool:
     return any(each.n == 1 < each.of for each in estimates)
 
 
-def lacking(estimates: Collection[Estimate], what: str) -> str:
+def unfinished(estimates: Collection[Estimate], what: str) -> str:
     """How many of the estimates, each of a `what`, have fewer runs than there are to be; empty if
     none has."""
     few = sum(each.n < each.of for each in estimates)

@@ -27,8 +27,8 @@ PARTS = {
         "robustness", "peers", "ingredients", "heldout", "cost",
     ),
 }  # fmt: skip
-# What is judged of these is not the paper's, and is counted by itself.
 BESIDE_IT = "Beside the paper"
+# What is judged of these is not the paper's, and is counted by itself.
 BESIDE = ("kappa", "choices", "horizon", "figure4c_adam", "figure4d_adam")
 GOALS = PARTS["Beside the paper: a default that needs no tuning"]
 # What is counted together: as it is called in the report's first line, and in the table.

@@ -138,7 +138,7 @@ def _most(results: Results) -> Claim:
         goals.fewest_known(runs),
         goals.verdict([*parts, *gaps], runs),
         f"It holds beside {tally(parts, 'pairs of a task and a contender')}."
-        + goals.lacking(runs, "first guesses of a contender"),
+        + goals.unfinished(runs, "first guesses of a contender"),
     )
 
 
