@@ -1,4 +1,4 @@
-"""Time by rounds in which all contenders take turns, and memory in a process for each."""
+"""Time by rounds in which all contenders take turns, and the memory that each of them takes."""
 
 import math
 import random
@@ -21,7 +21,8 @@ from experiments.timing.workload import Contender, Trainer, Workload
 
 # A tower's first step starts its state, and the second is the first that can be compiled.
 WARM_UP = 3
-# What a level adds to memory shows in the first few; time is measured at all heights.
+# What a level adds to memory shows in the first few, and each takes processes of its own on a CPU;
+# time is measured at all heights.
 MEMORY_UP_TO = 3
 
 Step = Callable[[], None]
@@ -44,22 +45,29 @@ def measure(
         workload, contenders: what to measure; the first contender decides the length of a block.
         rounds: how many times each contender has its turn.
         block_seconds: about how long its turn lasts.
-        processes: how many measure the memory of a contender.
+        processes: how many measure the memory of a contender on a CPU. A GPU's allocator knows
+            what each takes, in this process.
         device: where to train.
         threads: of each process.
         source: the state of the source code (`experiments.provenance.source`).
     """
     settle(device, threads)
-    peaks = [
-        [peak_of_process(workload, each, device, threads) for _ in range(processes)]
-        if each.height is None or each.height <= MEMORY_UP_TO
+    gpu = device.startswith("cuda")
+    peaks = {
+        each.name: [peak_of_process(workload, each, threads) for _ in range(processes)]
+        if not gpu and (each.height is None or each.height <= MEMORY_UP_TO)
         else []
         for each in contenders
-    ]
+    }
+    trainers = {}
     with compiled_or_refused():
-        trainers = {each.name: Trainer(workload, each, device) for each in contenders}
-        for trainer in trainers.values():
-            warm_up(trainer)
+        if gpu:  # once, for what libraries keep there from their first use on
+            warm_up(Trainer(workload, contenders[0], device))
+        for each in contenders:
+            with taken(device) as peaks_here:
+                trainers[each.name] = Trainer(workload, each, device)
+                warm_up(trainers[each.name])
+            peaks[each.name] += peaks_here
     steps = {name: trainer.step for name, trainer in trainers.items()}
     count = block(next(iter(steps.values())), block_seconds, device)
     seconds = interleaved(steps, rounds, count, synchronizer(device))
@@ -77,13 +85,13 @@ def measure(
             fast=each.fast,
             seconds=[float(f"{value:.6g}") for value in seconds[each.name]],
             steps=count,
-            peak_bytes=peak,
+            peak_bytes=peaks[each.name],
             state_bytes=state_bytes(trainers[each.name]),
             parameter_bytes=total_bytes(list(trainers[each.name].model.parameters())),
             together=len(contenders),
             provenance=provenance,
         )
-        for each, peak in zip(contenders, peaks, strict=True)
+        for each in contenders
     ]
 
 
@@ -119,11 +127,24 @@ def block(step: Step, seconds: float, device: str) -> int:
     return max(1, math.ceil(seconds / min(trial[""])))
 
 
-def peak_of_process(workload: Workload, contender: Contender, device: str, threads: int) -> int:
+@contextmanager
+def taken(device: str) -> Iterator[list[int]]:
+    """Gets, of a GPU, the most memory that was taken meanwhile beside what was taken before."""
+    found: list[int] = []
+    if not device.startswith("cuda"):
+        yield found
+        return
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    yield found
+    found.append(torch.cuda.max_memory_allocated(device) - before)
+
+
+def peak_of_process(workload: Workload, contender: Contender, threads: int) -> int:
     """`peak_bytes` in a fresh process."""
     with executors.processes(1) as executor:
         try:
-            return executor.submit(peak_bytes, workload, contender, device, threads).result()
+            return executor.submit(peak_bytes, workload, contender, threads).result()
         except BrokenProcessPool as error:
             raise ExperimentError(
                 f"the process that trained {workload.name}, {contender.name}, died (was it short "
@@ -131,17 +152,15 @@ def peak_of_process(workload: Workload, contender: Contender, device: str, threa
             ) from error
 
 
-def peak_bytes(workload: Workload, contender: Contender, device: str, threads: int) -> int:
-    """The most memory that training takes: of the device, or all of this process if it is a CPU.
+def peak_bytes(workload: Workload, contender: Contender, threads: int) -> int:
+    """The most memory that this process has taken when it has trained on a CPU.
 
     To be called in a process that has done nothing else. A compiled contender's has the compiler
     too.
     """
-    settle(device, threads)
+    settle("cpu", threads)
     with compiled_or_refused():
-        warm_up(Trainer(workload, contender, device))
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device)
+        warm_up(Trainer(workload, contender, "cpu"))
     # Not getrusage's ru_maxrss: a process inherits that from the one that started it.
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):

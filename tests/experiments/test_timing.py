@@ -5,6 +5,7 @@ import itertools
 import json
 import warnings
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -131,9 +132,34 @@ def test_what_a_record_says():
 
 def test_memory_is_that_of_a_process_of_its_own():
     ballast = torch.ones(150_000_000)
-    own = measuring.peak_bytes(TINY, Contender(0), "cpu", 1)
-    peak = measuring.peak_of_process(TINY, Contender(0), "cpu", 1)
+    own = measuring.peak_bytes(TINY, Contender(0), 1)
+    peak = measuring.peak_of_process(TINY, Contender(0), 1)
     assert peak < own - ballast.nbytes / 2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_memory_is_what_a_contender_takes_beside_all_others():
+    ballast = torch.ones(50_000_000, device="cuda")
+    timings = measure(
+        TINY, contenders((0, 2), compiled=False), rounds=2, block_seconds=1e-4, device="cuda"
+    )
+    peaks = [timing.peak_bytes for timing in timings]
+    assert all(len(each) == 1 and 0 < each[0] < ballast.nbytes / 2 for each in peaks)
+    assert peaks[1] > peaks[0]  # the last gradient
+
+
+def test_a_gpu_is_asked_for_what_is_taken_beside_what_was_taken_before(monkeypatch):
+    counter = SimpleNamespace(now=100, most=900)
+    monkeypatch.setattr(
+        torch.cuda, "reset_peak_memory_stats", lambda device: setattr(counter, "most", counter.now)
+    )
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: counter.now)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: counter.most)
+    with measuring.taken("cuda:0") as found:
+        counter.most = 140
+    with measuring.taken("cuda:0") as nothing:
+        pass
+    assert (found, nothing) == ([40], [0])
 
 
 def test_bytes_of_views_count_once():
