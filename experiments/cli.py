@@ -10,10 +10,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import active_children
 from pathlib import Path
 
 import gdtuo
-from experiments import ExperimentError, checkpoints, store, verify
+from experiments import ExperimentError, checkpoints, interrupts, store, verify
 from experiments.arguments import parse
 from experiments.execution import Pause
 from experiments.executors import cluster, processes
@@ -128,9 +129,11 @@ def _train(study: Study, options: argparse.Namespace, deadline: float) -> int:
             with cluster(options.dask) as (executor, slots):
                 records = sweep(wanted, path, executor, slots=slots, **how)
         else:
-            with processes(options.jobs) as executor:
+            with processes(options.jobs) as executor, interrupts.first_asks(active_children):
                 # No more than there are processes, or batches that pause would take turns.
                 records = sweep(wanted, path, executor, slots=lambda: options.jobs, **how)
+                if interrupts.asked():
+                    raise KeyboardInterrupt
     except KeyboardInterrupt:
         print(f"\nStopped with {progress}. The same command goes on from here", file=sys.stderr)
         return 130

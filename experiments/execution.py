@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 import gdtuo
-from experiments import ExperimentError, optimizers, tasks
+from experiments import ExperimentError, interrupts, optimizers, tasks
 from experiments.optimizers import Rule
 from experiments.provenance import BITS, environment
 from experiments.run import Record, Run, Unfinished
@@ -31,6 +31,11 @@ class Pause:
 
     deadline: float = math.inf
     every: float = math.inf
+
+    @property
+    def is_due(self) -> bool:
+        """Whether nothing more is to be started: the time is up, or someone asks for a stop."""
+        return time.time() >= self.deadline or interrupts.asked()
 
 
 NEVER = Pause()
@@ -77,7 +82,7 @@ def execute_all(
     Raises:
         CheckpointError: it is impossible to go on from `payload`.
     """
-    if time.time() >= pause.deadline:
+    if pause.is_due:
         return []
     until = min(pause.deadline, time.time() + pause.every)
     # Denormals slow a step down tenfold, and one thread makes runs repeat to the bit.

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import platform
-import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 
 import gdtuo
-from experiments import ExperimentError
+from experiments import ExperimentError, interrupts
 
 PATIENCE = 10  # seconds to wait for a scheduler
 
@@ -21,7 +20,7 @@ def processes(jobs: int) -> Iterator[Executor]:
     """An executor of `jobs` processes on this machine, ended at once if the block raises."""
     others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    executor = ProcessPoolExecutor(jobs, context, initializer=_ignore_interrupt)
+    executor = ProcessPoolExecutor(jobs, context, initializer=interrupts.heed)
     try:
         yield executor
     except BaseException:
@@ -30,11 +29,6 @@ def processes(jobs: int) -> Iterator[Executor]:
         raise
     finally:
         executor.shutdown(cancel_futures=True)
-
-
-def _ignore_interrupt() -> None:
-    """Ctrl-C reaches every process of the terminal; the parent alone is to act on it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Many runs on an executor, together or alone: resumable, each recorded as soon as it is done."""
 
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -15,6 +14,7 @@ from experiments import (
     checkpoints,
     data,
     executors,
+    interrupts,
     optimizers,
     provenance,
     store,
@@ -85,7 +85,7 @@ def sweep(
         futures: dict[Future[list[Record | Unfinished]], Unfinished] = {}
         while True:
             for batch in list(waiting):
-                if len(futures) >= slots() or time.time() >= pause.deadline:
+                if len(futures) >= slots() or pause.is_due:
                     break
                 if work.ready(batch):
                     waiting.remove(batch)
@@ -174,6 +174,8 @@ def _result(future: Future[T]) -> T:
     except ExperimentError:
         raise
     except BrokenProcessPool as error:
+        if interrupts.asked():  # before it had come so far that it could heed that
+            raise KeyboardInterrupt from error
         raise ExperimentError(
             "a worker process died (was it short of memory?). What was recorded is safe; start "
             "again to go on, with fewer --jobs or --members if need be"

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR
 
 import gdtuo
-from experiments import ExperimentError
+from experiments import ExperimentError, interrupts
 from experiments.captured import Captured
 from experiments.optimizers import Rule
 from experiments.tasks import Task
@@ -99,7 +99,7 @@ class Training:
         return not self.live or self.epoch > self.epochs
 
     def run(self, until: float = math.inf) -> None:
-        """Train to the end, or at least one step and up to the time `until`."""
+        """Train to the end, or at least one step and up to the time `until` or an interrupt."""
         while not self.has_ended:
             if self.batch == 0:
                 for task in self.tasks:
@@ -107,7 +107,7 @@ class Training:
             self._step()
             if self.batch == self.tasks[0].steps or len(self.means) == len(self.live):
                 self._end_epoch()
-            if time.time() >= until:
+            if time.time() >= until or interrupts.asked():
                 break
 
     def _step(self) -> None:

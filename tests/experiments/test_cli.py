@@ -13,6 +13,7 @@ from experiments.cli import main
 from experiments.execution import Pause, execute_all
 from experiments.store import Writer
 from experiments.studies import find
+from experiments.train import Training
 from paper_figures import __main__ as paper_figures
 
 CELLS = ["table1", "--tier", "smoke", "--only", "Adam*", "--seeds", "1"]
@@ -319,3 +320,33 @@ def test_a_sweep_that_is_terminated_is_interrupted(in_this_process, tmp_path, mo
     assert "The same command goes on from here" in capsys.readouterr().err
     assert len((tmp_path / "table1" / "smoke.jsonl").read_text().splitlines()) == 1
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_interrupted_goes_on_from_that_step(
+    number, in_this_process, tmp_path, monkeypatch, capsys, results
+):
+    def interrupted(*arguments):
+        steps.append(1)
+        if len(steps) == 8:
+            os.kill(os.getpid(), number)
+        return step(*arguments)
+
+    steps: list[int] = []
+    step = Training._step
+    command = ["run", "table1", "--tier", "smoke", "--only", "Adam", "--seeds", "1", "--results"]
+    assert main([*command, str(tmp_path / "whole")]) == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "_step", interrupted)
+        assert main([*command, str(tmp_path / "parts")]) == 130
+    captured = capsys.readouterr()
+    assert "Stopped with 0 done" in captured.err
+    path = tmp_path / "parts" / "table1" / "smoke.jsonl"
+    ((epoch, batch),) = checkpoints.progress(path).values()
+    assert main([*command, str(tmp_path / "parts")]) == 0
+    (whole,), (parts,) = (
+        store.read(tmp_path / name / "table1" / "smoke.jsonl").values()
+        for name in ("whole", "parts")
+    )
+    assert results(whole) == results(parts)
+    assert (epoch - 1) * whole.steps // whole.run.epochs + batch == len(steps)  # no step more
