@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import gdtuo
+from tests.benchmarks.counts import kept_bytes
 from tests.problem import make_model
 from tests.rules_table import ROWS, homogeneous
 
@@ -99,6 +100,27 @@ def wrapper_step(create_graph: bool):
         mw.step()
 
     return step
+
+
+@pytest.mark.parametrize("guard", [0, 2])
+@pytest.mark.parametrize("tower", ["Adam", "Adam / SGD(1e-9)", "Adam^lr / SGD(1e-9)"])
+def test_what_is_frozen_layer_by_layer_holds_no_others_memory(tower, guard):
+    """What tensors that step together keep is joined; a view of it would hold all of it."""
+    layers = [nn.Parameter(torch.ones(1000)) for _ in range(8)]
+    safe = gdtuo.Safeguards(guard=guard)
+    optimizer = gdtuo.Tower(layers, gdtuo.parse(tower), safeguards=safe)
+
+    def step(first):
+        for i, p in enumerate(layers):
+            p.grad = torch.ones(1000) if i >= first else None
+        optimizer.step()
+
+    step(0)
+    before = kept_bytes(optimizer)
+    for first in range(len(layers)):
+        for _ in range(2 + 2 * guard):  # only then is the guard sure that one was taken
+            step(first)
+    assert kept_bytes(optimizer) == before
 
 
 @pytest.mark.parametrize("create_graph", [False, True])
