@@ -189,10 +189,14 @@ class Learner:
             new = {f"level{i}.learned": made.learned, f"level{i}.hypergradient": made.hypergradient}
             for key, value in new.items():
                 self.write(key, value, ok)
-        for i in range(len(steps), len(self.levels) - 1):  # at rest: nothing was pulled back
+        self.rest(len(steps), ok)
+        self.store["steps"] += 1
+
+    def rest(self, start: int, ok: Tensor | None) -> None:
+        """Nothing was pulled back to the levels from ``start`` up."""
+        for i in range(start, len(self.levels) - 1):
             key = f"level{i}.hypergradient"
             self.write(key, torch.zeros_like(self.store[key]), ok)
-        self.store["steps"] += 1
 
     def write(self, key: str, value: Tensor, ok: Tensor | None) -> None:
         """Keep ``value``; with ``ok``, a flag on the device, only where that is true."""

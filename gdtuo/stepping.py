@@ -260,6 +260,8 @@ def commit(made: Draft, ok: Tensor | None = None, apply: Apply = subtract) -> No
         work.group["previous_lr_factor"] = factor if ok is None else torch.where(ok, factor, before)
     if made.updates:
         learner.commit(made.hyper_steps, ok)
+    elif made.left_out:  # the first step of no gradient at all
+        learner.rest(0, ok)
     for key, after in (("level0.learned", made.changed), (MOVED, made.moves)):
         if after is not None:
             learner.write(key, after, ok)

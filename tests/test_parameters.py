@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 import gdtuo
+from gdtuo import Safeguards
 from tests.differences import check
-from tests.problem import loss_at, make_model, parameters_of, same, train
+from tests.problem import halves, loss_at, make_model, numbers, parameters_of, same, train
 from tests.rules_table import ROWS, homogeneous, stacked
 
 SGD_SGD = gdtuo.SGD(0.05, momentum=0.5, optimizer=gdtuo.SGD(0.01))
@@ -134,6 +135,20 @@ def test_a_group_without_any_gradient_does_nothing_while_another_steps():
     assert tower.hyperparameters(0)[0] == before[0]
     train(model, tower, 1)
     assert tower.hyperparameters(0)[0] != before[0]
+
+
+@pytest.mark.parametrize("options", [{}, {"compile": "eager"}, {"safeguards": Safeguards(guard=9)}])
+def test_a_group_without_any_gradient_has_no_hypergradient(options):
+    model = make_model()
+    rule = gdtuo.SGD(0.1, optimizer=gdtuo.SGD(1e-3, optimizer=gdtuo.SGD(1e-5)))
+    tower = gdtuo.Tower(halves(model), rule, **options)
+    train(model, tower, 5)
+    assert min(map(abs, numbers(tower.hypergradients(0)))) > 0
+    model[0].requires_grad_(False)
+    for _ in range(4):
+        train(model, tower, 1)
+        assert numbers(tower.hypergradients(0)) == [0.0, 0.0]
+        assert min(map(abs, numbers(tower.hypergradients(1)))) > 0
 
 
 def test_frozen_parameters_stay_and_have_no_state():
