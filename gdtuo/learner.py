@@ -47,7 +47,8 @@ class Learner:
     All that changes is in ``store``, a plain dictionary of tensors and numbers (a parameter group
     of the optimizer, so that it is saved with it): ``level{i}.learned`` and ``level{i}.constant``,
     the coordinates of level i's hyperparameters, ``level{i}.hypergradient`` of the learned ones,
-    ``level{i}.frozen``, a bit for each learned name, and from level 1 up what a `Cell` keeps.
+    ``level{i}.frozen``, a bit for each learned name and above these one more, whether that has
+    changed since the level's last step, and from level 1 up what a `Cell` keeps.
     Where level 0 has several copies of its hyperparameters, so have all that are learned: each
     vector has a column for each copy.
     """
@@ -125,7 +126,7 @@ class Learner:
     def is_free(self, i: int) -> bool:
         """Whether any of level i's hyperparameters is learned and not frozen."""
         everything = (1 << len(self.levels[i].learned)) - 1
-        return bool(self.store[f"level{i}.frozen"] != everything)
+        return bool(self.store[f"level{i}.frozen"] & everything != everything)
 
     def learned_at(self, i: int) -> tuple[str, ...]:
         """The hyperparameters of level i that are learned; none where there is no such level."""
@@ -144,14 +145,18 @@ class Learner:
 
     def freeze(self, i: int, names: Iterable[str], frozen: bool) -> None:
         """Stop or go on learning ``names`` of level i, or all that are learned there."""
-        for name in names or self.levels[i].learned:
-            bit = 1 << self.levels[i].learned.index(name)
-            bits = self.store[f"level{i}.frozen"]
-            self.store[f"level{i}.frozen"] = bits | bit if frozen else bits & ~bit
+        learned = self.levels[i].learned
+        for name in names or learned:
+            bit = 1 << learned.index(name)
+            if bool(self.store[f"level{i}.frozen"] & bit) != frozen:
+                self.store[f"level{i}.frozen"] ^= bit | bit << len(learned)
 
-    def _without_frozen(self, i: int, v: Tensor) -> Tensor:
-        """``v``, a row for each learned entry of level i, with 0 in the rows that are frozen."""
+    def _without_frozen(self, i: int, v: Tensor, last: bool = False) -> Tensor:
+        """``v``, a row for each learned entry of level i, with 0 in the rows that are frozen, or
+        that were in the level's ``last`` step."""
         level, bits = self.levels[i], self.store[f"level{i}.frozen"]
+        if last:
+            bits ^= bits >> len(level.learned)
         if bits == 0:
             return v
         free = [
@@ -167,8 +172,9 @@ class Learner:
         steps: list[HyperStep] = []
         for i, cell in enumerate(self.cells(), 1):  # up: the hypergradient of each level
             learned, constant = self.coordinates(i)
+            along = self._without_frozen(i - 1, v, last=True)  # what moved in the update kept
+            v_above, state = cell.catch_up(learned, constant, along)
             v = self._without_frozen(i - 1, v)
-            v_above, state = cell.catch_up(learned, constant, v)
             inputs = cell.next(self.safeguards.tamed(v), state)
             steps.append(HyperStep(cell, inputs, v, self.coordinates(i - 1)[0], state))
             v = torch.zeros_like(learned) if v_above is None else v_above
@@ -189,6 +195,7 @@ class Learner:
             new = {f"level{i}.learned": made.learned, f"level{i}.hypergradient": made.hypergradient}
             for key, value in new.items():
                 self.write(key, value, ok)
+            self.store[f"level{i}.frozen"] &= (1 << len(self.levels[i].learned)) - 1
         self.rest(len(steps), ok)
         self.store["steps"] += 1
 

@@ -1,12 +1,13 @@
 """The derivative of the loss with respect to every learned hyperparameter, at every level."""
 
+import copy
 import dataclasses
 
 import pytest
 
 import gdtuo
 from tests.differences import check
-from tests.problem import make_model
+from tests.problem import loss_at, make_model, train
 from tests.rules_table import ROWS, homogeneous, stacked
 
 
@@ -97,3 +98,32 @@ def test_a_level_that_is_frozen_cuts_the_tower_there():
         {"lr": 0.01, "momentum": 0.0},
         {"lr": 0.01, "momentum": 0.0},
     ]
+
+
+@pytest.mark.parametrize("then", [(), ("lr",), ("momentum",)], ids=str)
+@pytest.mark.parametrize("first", [(), ("lr",), ("momentum",)], ids=str)
+def test_what_was_frozen_in_the_last_step_has_no_part_in_it(first, then):
+    """Whatever is frozen now: the derivative is that of the step that was taken."""
+    text = "SGD(0.1, momentum=0.5) / SGD(1e-3, momentum=0.9) / SGD(1e-15)"
+    # On top a step size of almost nothing: what is moved by hand stays there in the step.
+    model, tower = tower_of(gdtuo.parse(text))
+
+    def take(step, frozen, model=model, tower=tower):
+        tower.unfreeze()
+        if frozen:
+            tower.freeze(*frozen)
+        train(model, tower, 1, start=step)
+
+    def loss(distance):
+        """That of step 7, had level 1's lr been another in step 6. (No state depends on it.)"""
+        again, other = copy.deepcopy((model, tower))
+        other.param_groups[0]["level1.learned"][0] += distance
+        take(6, first, again, other)
+        return loss_at(again, 7).item()
+
+    train(model, tower, 5)
+    take(5, first)
+    difference = (loss(1e-4) - loss(-1e-4)) / 2e-4
+    take(6, first)
+    take(7, then)
+    assert tower.hypergradients()[1]["lr"] == pytest.approx(difference, rel=1e-7)
