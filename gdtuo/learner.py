@@ -271,7 +271,7 @@ class Learner:
                 f"The state has hyperparameters of other shapes.\n  saved: {layouts[0]}\n  here:  "
                 f"{layouts[1]}\nBuild the tower with the same per= and groups as the saved one."
             )
-        own = ("steps", "previous_lr_factor", "unscheduled_lr")
+        own = ("lr", "steps", "previous_lr_factor", "unscheduled_lr")
         numbers = (key for key, x in self.store.items() if key[:5] == "level" and type(x) is int)
         if lacking := {*own, *numbers} - {BEGUN} - saved.keys():
             raise GdtuoError(

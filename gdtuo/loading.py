@@ -41,7 +41,12 @@ def load(
                 "what `state_dict()` returned."
             )
         groups.check_alike(optimizer.param_groups, given["param_groups"])
-        given = _upgraded(given, levels_of)
+        try:
+            given = _upgraded(given, levels_of)
+        except KeyError as error:
+            raise GdtuoError(
+                f"The state has no {error.args[0]}. Give all of what `state_dict()` returned."
+            ) from None
         ours, saved = optimizer.param_groups, given["param_groups"]
         for levels, group, theirs in zip(levels_of, ours, saved, strict=True):
             learner = Learner(levels, group, NO_SAFEGUARDS)
@@ -116,7 +121,8 @@ def _copied(store: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_kept(p: Tensor, ours: dict[str, Any], saved: dict[str, Any], level: Level) -> None:
-    lacking = [key for key in level.state_keys if saved and key not in saved]
+    needed = (*level.state_keys, *level.previous_keys, "step", "is_kept")
+    lacking = [key for key in needed if saved and key not in saved]
     if lacking:
         raise GdtuoError(
             f"The state has no {', '.join(lacking)} for a parameter of shape {list(p.shape)}. Give "

@@ -460,6 +460,22 @@ REFUSED = {
         lambda: loaded(Tower(parameters(), ADAM), without_key("exp_avg")),
         r"The state has no exp_avg for a parameter of shape",
     ),
+    "a state without the last update's gradient": (
+        lambda: loaded(Tower(parameters(), ADAM), without_key("previous_gradient")),
+        r"The state has no previous_gradient for a parameter of shape",
+    ),
+    "a state without a parameter's count": (
+        lambda: loaded(Tower(parameters(), ADAM), without_key("step")),
+        r"The state has no step for a parameter of shape",
+    ),
+    "a state that doesn't say whether an update is kept": (
+        lambda: loaded(Tower(parameters(), ADAM), without_key("is_kept")),
+        r"The state has no is_kept for a parameter of shape",
+    ),
+    "a state without a schedule's lr": (
+        lambda: loaded(Tower(parameters(), ADAM), without_number("lr")),
+        r"The state has no lr in a group\. Give all of what",
+    ),
     "a flag as a clip": (lambda: gdtuo.Safeguards(clip=True), r"clip=True\. Give a number above 0"),
 }
 
@@ -499,7 +515,12 @@ def test_a_refused_state_leaves_the_tower_as_it_was():
     tower, untouched = (Tower(model.parameters(), ADAM) for model in models)
     for steps in (3, 3):
         assert train(models[0], tower, steps) == train(models[1], untouched, steps)
-        for state in (Tower(parameters(), Adam(optimizer=Adam())).state_dict(), edited(format=99)):
+        for state in (
+            Tower(parameters(), Adam(optimizer=Adam())).state_dict(),
+            edited(format=99),
+            without_key("step"),
+            without_number("lr"),
+        ):
             with pytest.raises(GdtuoError):
                 tower.load_state_dict(state)
 

@@ -36,6 +36,16 @@ def test_a_run_goes_on_from_an_old_state(path):
     assert near(make.values(tower), saved["hyperparameters_after"], later)
 
 
+@pytest.mark.parametrize("key", ["is_kept", "step", "exp_avg"])
+def test_an_old_state_with_something_missing(key):
+    path = make.HERE / "state_0.1.0" / "lr_alone.pt"
+    saved = torch.load(path, weights_only=True)["optimizer"]
+    del saved["state"][0][key]
+    _, tower = make.CASES[path.stem].build()
+    with pytest.raises(gdtuo.GdtuoError, match=f"The state has no {key}"):
+        tower.load_state_dict(saved)
+
+
 @every_file
 def test_without_the_state_a_run_would_be_another(path):
     """So that the test above can fail."""
