@@ -136,7 +136,6 @@ class Tower(torch.optim.Optimizer):
         everything = [p for group in self.param_groups for p in group["params"]]
         ranks = Ranks.of(everything, self._ranks)
         checks.spread(group["params"], levels[0], self.per, ranks, self._compiled is not None)
-        self._ranks = ranks
         group["lr"] = group["unscheduled_lr"] = rule.lr  # type: ignore[attr-defined]
         group["previous_lr_factor"] = 1.0
         learner = Learner(levels, group, self.safeguards)
@@ -144,6 +143,10 @@ class Tower(torch.optim.Optimizer):
         learner.initialize(*kind, groups.number_of_copies(group, self.per))
         shared = self._learner(-1)
         is_followed = groups.is_followed(shared.store, kind)
+        for p in group["params"]:
+            if p.requires_grad:
+                groups.initialize(p, self.state[p], levels[0], self.safeguards.guard)
+        self._ranks = ranks  # from here on nothing is refused, and what is another group's changes
         if shared.store is not group:
             learner.share()
             if not is_followed and shared.store["steps"] == 0:
@@ -151,9 +154,6 @@ class Tower(torch.optim.Optimizer):
                 frozen = {k: v for k, v in shared.store.items() if k.endswith(".frozen")}
                 shared.initialize(*kind, None)
                 shared.store.update(frozen)
-        for p in group["params"]:
-            if p.requires_grad:
-                groups.initialize(p, self.state[p], levels[0], self.safeguards.guard)
         groups.set_guards(group, self.state, levels, self.safeguards.guard, kind)
         self._kinds += groups.kinds(group["params"])
         if not is_followed:

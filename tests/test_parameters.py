@@ -348,6 +348,19 @@ def test_nothing_of_a_group_stays_behind_that_its_rule_refuses():
     assert len(tower.state_dict()["param_groups"]) == 1
 
 
+def test_what_all_groups_share_stays_when_one_is_refused():
+    """A group of another precision changes that of a tower that has not begun; if it is taken."""
+    p = nn.Parameter(torch.ones(3))
+    tower = gdtuo.Tower([p], Picky(optimizer=gdtuo.SGD(1e-3)), per="tower")
+    before = str(tower.state_dict())
+    bad = nn.Parameter(torch.ones((), dtype=torch.float64))
+    with pytest.raises(RuntimeError, match="no vector"):
+        tower.add_param_group({"params": [bad]})
+    assert str(tower.state_dict()) == before
+    tower.add_param_group({"params": [nn.Parameter(torch.ones(2, dtype=torch.float64))]})
+    assert tower.param_groups[0]["level0.learned"].dtype == torch.float64
+
+
 class Named(gdtuo.Rule):
     """w <- w - lr g / steps: a constant by the name of what a tower keeps in a group."""
 
