@@ -190,6 +190,7 @@ class CompiledStep:
         self.backend, self.capturable = backend, capturable
         self._has_failed = False
         self._bound: BoundStep | None = None
+        self._is_along = False  #: cotangents were given to that step: its graph is another
 
     def settle(self) -> None:
         """Bring the host's counts up to the device's."""
@@ -214,7 +215,7 @@ class CompiledStep:
 
     def again(self, groups: Sequence[Group], maximize: bool) -> bool:
         """Take the very kind of step that was taken last, if it still is one; whether it was."""
-        if self._bound is None or not self._bound.is_current(groups):
+        if self._bound is None or self._is_along or not self._bound.is_current(groups):
             return False
         parts = {}
         if self._bound.parts:
@@ -256,7 +257,7 @@ class CompiledStep:
             self._has_failed = True
             errors.warn(f"gdtuo: steps can't be compiled here, and are eager from now on. {error}")
             return False
-        self._bound = bound
+        self._bound, self._is_along = bound, gradients.along is not None
         return True
 
 

@@ -181,6 +181,21 @@ def test_nothing_is_compiled_anew(caplog):
     ]
 
 
+def test_the_step_after_one_along_other_gradients_is_compiled_already():
+    def held_out():
+        model.zero_grad()
+        loss_at(model, 0).backward()
+        tower.step(cotangents=[p.detach().clone() for p in model.parameters()])
+
+    _, model, tower = taken(ADAM, QUICK)
+    held_out()
+    with torch.compiler.set_stance("fail_on_recompile"):
+        train(model, tower, 2)
+        held_out()
+        train(model, tower, 1)
+    assert gdtuo.compiled._graph.cache_info().currsize == 2
+
+
 def test_resume_and_copies():
     """From and into an eager tower too: the state is the same."""
     _, model, tower = taken(ADAM, QUICK)
