@@ -117,7 +117,8 @@ class Safeguards:
         if self.cap is None:
             return steps
         steps = [step.nan_to_num(nan=math.nan) for step in steps]  # inf times 0 would be NaN
-        norms, lengths = ([_length(x) for x in xs] for xs in (tensors, steps))
+        norms = [torch.linalg.vector_norm(p, dtype=arithmetic_dtype(p.dtype)) for p in tensors]
+        lengths = [_length(step) for step in steps]
         return self.shortened(steps, lengths, norms, [p.numel() for p in tensors])
 
     def shortened(
@@ -146,9 +147,10 @@ def _is_range(pair: object) -> bool:
     return all(map(is_number, pair)) and 0 < pair[0] <= pair[1] < math.inf
 
 
-def _length(x: Tensor) -> Tensor:
-    """The norm of one tensor, in a precision in which that of half ones does not overflow."""
-    length: Tensor = torch.linalg.vector_norm(x, dtype=arithmetic_dtype(x.dtype))
+def _length(step: Tensor) -> Tensor:
+    """The norm, whose square is beyond float32 where a step size is far too large."""
+    widest = torch.float32 if step.device.type == "mps" else torch.float64  # Metal has no other
+    length: Tensor = torch.linalg.vector_norm(step, dtype=widest)
     return length
 
 

@@ -112,6 +112,19 @@ def test_cap_bounds_each_tensor_s_step():
             assert (new - old).norm() <= 0.1 * max(old.norm(), floor) * (1 + 1e-9)
 
 
+@pytest.mark.parametrize("size", [1.0, 1e15, 1e25, 3e38])
+def test_a_cap_of_what_has_no_square(size):
+    """That of a step above 1e19 is infinite in float32."""
+    ws = [torch.nn.Parameter(torch.full(shape, 0.5)) for shape in [(4,), ()]]
+    safe = Safeguards(cap=0.01)
+    tower = gdtuo.Tower(ws, gdtuo.SGD(1.0), safeguards=safe)
+    for w, g in zip(ws, ([0.75, 0.0, -1.0, 1e-30], -1.0), strict=True):
+        w.grad = size * torch.tensor(g)
+    tower.step()
+    torch.testing.assert_close(ws[0].detach(), 0.5 + 0.01 * torch.tensor([-0.6, 0.0, 0.8, 0.0]))
+    torch.testing.assert_close(ws[1].detach(), torch.tensor(0.505))
+
+
 def test_cap_saves_what_would_diverge():
     text = "SGD(1000.0, coordinates={lr: log}) / SGD(0.5)"
     free, _ = run(text, Safeguards(hyper_step="sign"))
