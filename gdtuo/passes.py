@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._dynamo import types
 from torch.fx import Graph, Node
 
 aten = torch.ops.aten
@@ -22,6 +21,8 @@ aten = torch.ops.aten
 
 def options(backend: str | Callable[..., Any]) -> dict[str, Any] | None:
     """The options of `torch.compile` for a step's graph."""
+    from torch._dynamo import types  # takes as long as all else here; eager towers need none
+
     # What calls a graph knows which it is; only its tensors are looked at again at each call.
     # torch 2.6 can't be told, and looks at every rule.
     told = {"guard_filter_fn": _of_tensors} if hasattr(types, "GuardFilterEntry") else {}

@@ -6,6 +6,8 @@ import copy
 import dataclasses
 import logging
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -187,13 +189,18 @@ def test_the_step_after_one_along_other_gradients_is_compiled_already():
         loss_at(model, 0).backward()
         tower.step(cotangents=[p.detach().clone() for p in model.parameters()])
 
-    _, model, tower = taken(ADAM, QUICK)
+    _, model, tower = taken(gdtuo.parse("SGD(0.01) / SGD(1e-3)"), QUICK)
     held_out()
     with torch.compiler.set_stance("fail_on_recompile"):
         train(model, tower, 2)
         held_out()
         train(model, tower, 1)
     assert gdtuo.compiled._graph.cache_info().currsize == 2
+
+
+def test_eager_towers_import_no_compiler():
+    ask = "import sys, gdtuo; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", ask]).returncode == 0
 
 
 def test_resume_and_copies():

@@ -1,6 +1,7 @@
 """Made-up records, so that most tests train nothing."""
 
 import dataclasses
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -59,6 +60,14 @@ def results() -> Callable[[Record], list[Any]]:
     """What is the same in the records of a run that is repeated."""
     same = ("status", "message", "started", "curves", "final", "lr_last_epoch", "steps")
     return lambda record: [getattr(record, name) for name in same]
+
+
+@pytest.fixture
+def heeds_interrupts() -> Iterator[None]:
+    """What a shell starts in the background ignores Ctrl-C, and pytest may be that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -323,6 +323,7 @@ def test_a_sweep_that_is_terminated_is_interrupted(in_this_process, tmp_path, mo
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("heeds_interrupts")
 def test_a_run_that_is_interrupted_goes_on_from_that_step(
     number, in_this_process, tmp_path, monkeypatch, capsys, results
 ):

@@ -18,7 +18,7 @@ def send(number):
 
 
 @pytest.fixture(autouse=True)
-def handlers():
+def handlers(heeds_interrupts):
     before = [signal.getsignal(each) for each in SIGNALS]
     yield
     assert [signal.getsignal(each) for each in SIGNALS] == before
@@ -58,10 +58,7 @@ def test_workers_are_asked_too():
 
 def test_a_signal_that_is_ignored_stays_so():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with interrupts.first_asks(list):
-            send(signal.SIGINT)
-            assert not interrupts.asked()
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with interrupts.first_asks(list):
+        send(signal.SIGINT)
+        assert not interrupts.asked()
+    assert signal.signal(signal.SIGINT, before) is signal.SIG_IGN
