@@ -21,7 +21,7 @@ aten = torch.ops.aten
 
 def options(backend: str | Callable[..., Any]) -> dict[str, Any] | None:
     """The options of `torch.compile` for a step's graph."""
-    from torch._dynamo import types  # takes as long as all else here; eager towers need none
+    from torch._dynamo import types  # takes a second and a half, which `import gdtuo` is spared
 
     # What calls a graph knows which it is; only its tensors are looked at again at each call.
     # torch 2.6 can't be told, and looks at every rule.

@@ -198,7 +198,7 @@ def test_the_step_after_one_along_other_gradients_is_compiled_already():
     assert gdtuo.compiled._graph.cache_info().currsize == 2
 
 
-def test_eager_towers_import_no_compiler():
+def test_importing_the_package_imports_no_compiler():
     ask = "import sys, gdtuo; sys.exit('torch._dynamo' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", ask]).returncode == 0
 

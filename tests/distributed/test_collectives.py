@@ -135,6 +135,7 @@ def test_ranks_never_drift(processes, kind, ranks):
 def test_a_torch_without_distributed_is_enough():
     program = """
 import sys, torch, gdtuo
+import torch._dynamo  # as torch does with any optimizer; that takes torch.distributed
 sys.modules["torch.distributed"] = sys.modules["torch.distributed.tensor"] = None
 p = torch.nn.Parameter(torch.ones(3))
 tower = gdtuo.Tower([p], gdtuo.Adam(optimizer=gdtuo.SGD(1e-5)))
