@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import gdtuo
@@ -55,13 +56,14 @@ class Run:
         elif self.schedule != COSINE:
             raise ExperimentError(f"schedule is {self.schedule!r}; expected epochs or {COSINE!r}")
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The run's name in a store: a hash of its fields and the versions of task and optimizer.
 
         Fields that runs gained later are left out while empty, so that older records keep theirs.
         """
-        fields = dataclasses.asdict(self) | {"task_version": tasks.find(self.task).version}
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        fields["task_version"] = tasks.find(self.task).version
         for name in ("options", "schedule"):
             if not fields[name]:
                 del fields[name]

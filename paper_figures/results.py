@@ -128,8 +128,8 @@ def look(study: Exhibit, results: Path, tier: str | None = None) -> Results | Ti
     if isinstance(study, TimingStudy):
         return timings.look(study, results, tier)
     for name in [tier] if tier else reversed(study.tiers):
-        found = _arranged(study, name, store.read(study.path(name, results)))
-        if found.all():
+        known = store.read(study.path(name, results))
+        if known and (found := _arranged(study, name, known)).all():
             return found
     return None
 

@@ -63,10 +63,10 @@ def test_a_level_adds_nothing_to_look_at_at_each_call(monkeypatch):
 
     monkeypatch.setattr(passes, "_of_tensors", counted)
     compiled._graph.cache_clear()
-    for height in (1, 9):
+    for height in (1, 4):
         weight = torch.nn.Parameter(torch.ones(3))
         rule = gdtuo.parse("SGD(0.01)" + " / SGD(1e-3)" * height)
-        tower = gdtuo.Tower([weight], rule, compile="aot_eager")
+        tower = gdtuo.Tower([weight], rule, compile="eager")
         for _ in range(4):
             weight.grad = torch.ones(3)
             tower.step()
@@ -74,4 +74,4 @@ def test_a_level_adds_nothing_to_look_at_at_each_call(monkeypatch):
     # torch asks twice about each graph.
     low, high = kept[0], kept[-1]
     assert low[0] == high[0] > 0
-    assert high[1] > low[1] + 8
+    assert high[1] > low[1] + 3

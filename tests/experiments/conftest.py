@@ -1,6 +1,7 @@
 """Made-up records, so that most tests train nothing."""
 
 import dataclasses
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -22,6 +23,12 @@ PROVENANCE = {
     "machine": "m", "processor": "p", "vector_unit": "v", "commit": "c", "clean": True,
     "data": "d", "finished": "2022-11-28T00:00:00+00:00",
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _no_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of records are made up, which need not outlive the machine."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
 @pytest.fixture
