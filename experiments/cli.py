@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -91,9 +91,11 @@ def _run(options: argparse.Namespace) -> int:
     for name in named:
         if name not in chosen:
             print(f"{name} is left out: it has no tier {options.tier!r}")
-    for study in chosen.values():
-        if status := _train(study, options, deadline):
-            return status
+    # A cluster's workers belong to others.
+    with nullcontext() if options.dask else interrupts.first_asks(active_children):
+        for study in chosen.values():
+            if status := _train(study, options, deadline):
+                return status
     return 0
 
 
@@ -129,21 +131,21 @@ def _train(study: Study, options: argparse.Namespace, deadline: float) -> int:
             with cluster(options.dask) as (executor, slots):
                 records = sweep(wanted, path, executor, slots=slots, **how)
         else:
-            with processes(options.jobs) as executor, interrupts.first_asks(active_children):
+            with processes(options.jobs) as executor:
                 # No more than there are processes, or batches that pause would take turns.
                 records = sweep(wanted, path, executor, slots=lambda: options.jobs, **how)
-                if interrupts.asked():
-                    raise KeyboardInterrupt
+        left = len(todo(wanted, records)) - progress.counts["failed"]
+        if left and interrupts.asked():
+            raise KeyboardInterrupt
     except KeyboardInterrupt:
         print(f"\nStopped with {progress}. The same command goes on from here", file=sys.stderr)
         return 130
     finally:
         progress.bar.close()
     print(f"{path}: {progress}")
-    if left := len(todo(wanted, records)) - progress.counts["failed"]:
-        print(
-            f"The time is up, with {counted(left, 'run')} left. The same command goes on from here"
-        )
+    if left:
+        why = "The time is up" if time.time() >= deadline else "A worker was told to stop"
+        print(f"{why}, with {counted(left, 'run')} left. The same command goes on from here")
     return 1 if progress.counts["failed"] else 0
 
 

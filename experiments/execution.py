@@ -126,6 +126,8 @@ def execute_all(
         state = {"here": here, "mixed": mixed, "seconds": seconds, "training": training.state()}
         torch.save(state, buffer)
         return [Unfinished(tuple(runs), training.epoch, training.batch, buffer.getvalue())]
+    if interrupts.asked() and any(outcome.status == "failed" for outcome in outcomes):
+        return []  # what asked may have ended a compiler too: that is no result
     together = {"ensemble": len(members)} if len(members) > 1 else {}
     return [
         Record(

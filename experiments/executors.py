@@ -25,7 +25,7 @@ def processes(jobs: int) -> Iterator[Executor]:
         yield executor
     except BaseException:
         for worker in set(multiprocessing.active_children()) - others:
-            worker.terminate()
+            worker.kill()  # to SIGTERM it would take its time
         raise
     finally:
         executor.shutdown(cancel_futures=True)

@@ -3,8 +3,10 @@
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
+
+REQUEST = signal.SIGUSR1  # from the process that workers belong to
 
 _asked = False
 
@@ -15,8 +17,15 @@ def asked() -> bool:
 
 
 def heed() -> None:
-    """Let Ctrl-C ask this process, which is a worker; it reaches every process of the terminal."""
-    signal.signal(signal.SIGINT, _note)
+    """Let the process that this one, a worker, belongs to ask it, and SIGTERM, which may be sent to
+    all processes of a job.
+
+    So is Ctrl-C by a terminal, but whether to stop is then for that one to say; and what is started
+    here, such as a compiler, ignores it too.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for each in (signal.SIGTERM, REQUEST):
+        signal.signal(each, _note)
 
 
 def _note(number: int, frame: object) -> None:
@@ -36,10 +45,12 @@ def first_asks(workers: Callable[[], Iterable[BaseProcess]]) -> Iterator[None]:
         if _asked:
             raise KeyboardInterrupt
         _note(number, frame)
-        os.write(2, b"\nStopping where the same command can go on. Once more stops at once.\n")
         for worker in workers():
             if worker.pid is not None:
-                os.kill(worker.pid, signal.SIGINT)
+                with suppress(ProcessLookupError):
+                    os.kill(worker.pid, REQUEST)
+        with suppress(OSError):  # the terminal may be gone
+            os.write(2, b"\nStopping where the same command can go on. Once more stops at once.\n")
 
     before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     for each, handler in before.items():

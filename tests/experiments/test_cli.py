@@ -351,3 +351,23 @@ def test_a_run_that_is_interrupted_goes_on_from_that_step(
     )
     assert results(whole) == results(parts)
     assert (epoch - 1) * whole.steps // whole.run.epochs + batch == len(steps)  # no step more
+
+
+@pytest.mark.usefixtures("heeds_interrupts")
+def test_an_interrupt_when_all_is_done_stops_what_would_follow(
+    in_this_process, tmp_path, monkeypatch, capsys
+):
+    class Last(cli.Progress):
+        def __call__(self, found):
+            super().__call__(found)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(cli, "Progress", Last)
+    rest = ["--tier", "smoke", "--only", "height 0, lr 0.001", "--seeds", "1"]
+    for number, studies in enumerate((["figure4a"], ["figure4a", "figure4d"])):
+        folder = tmp_path / str(number)
+        status = main(["run", *studies, *rest, "--members", "1", "--results", str(folder)])
+        captured = capsys.readouterr()
+        assert status == (130 if number else 0)
+        assert "1 done, 0 cached, 0 diverged, 0 failed" in captured.out
+        assert ("Stopped with 0 done" in captured.err) is bool(number)

@@ -1,14 +1,16 @@
 """What the first signal does, and the second."""
 
+import errno
 import os
 import signal
+import subprocess
 import time
 from multiprocessing import get_context
 from types import SimpleNamespace
 
 import pytest
 
-from experiments import interrupts
+from experiments import execution, interrupts
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -37,23 +39,77 @@ def test_the_first_signal_asks_and_the_second_interrupts(first, second, capfd):
         pytest.fail("it went on")
 
 
-def wait_to_be_asked(ready):
+def wait_to_be_asked(ready, log):
     interrupts.heed()
-    ready.set()
-    while not interrupts.asked():
-        time.sleep(0.01)
+    # What it starts, such as a compiler, ignores Ctrl-C as it does.
+    with open(log, "w") as output, subprocess.Popen(["sleep", "60"], stdout=output) as child:
+        ready.set()
+        while not interrupts.asked():
+            time.sleep(0.01)
+        assert child.poll() is None
+        child.kill()
 
 
-def test_workers_are_asked_too():
+@pytest.fixture
+def worker(tmp_path):
+    """A worker in a group of processes, as on a terminal, to all of which one can send a signal."""
     context = get_context("spawn")
     ready = context.Event()
-    worker = context.Process(target=wait_to_be_asked, args=(ready,))
+    worker = context.Process(target=grouped, args=(ready, tmp_path / "log"))
     worker.start()
     assert ready.wait(60)
-    with interrupts.first_asks(lambda: [worker, SimpleNamespace(pid=None)]):
+    yield worker
+    worker.kill()
+    worker.join(60)
+
+
+def grouped(ready, log):
+    os.setpgrp()
+    wait_to_be_asked(ready, log)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_workers_are_asked_too(number, worker):
+    others = [SimpleNamespace(pid=None), SimpleNamespace(pid=2**22 + 1)]  # not begun, and gone
+    with interrupts.first_asks(lambda: [*others, worker]):
+        send(number)
+        worker.join(60)
+    assert worker.exitcode == 0
+
+
+def test_whether_to_stop_is_not_for_a_worker_of_a_terminal_to_say(worker):
+    os.killpg(worker.pid, signal.SIGINT)
+    worker.join(0.5)
+    assert worker.exitcode is None
+    os.killpg(worker.pid, signal.SIGTERM)  # as systems end all processes of a job
+    worker.join(60)
+    assert worker.exitcode is not None
+
+
+def test_without_a_terminal_workers_are_asked_all_the_same(worker, monkeypatch):
+    def closed(file, text):
+        if file == 2:
+            raise OSError(errno.EIO, "Input/output error")
+        return write(file, text)
+
+    write = os.write
+    monkeypatch.setattr(os, "write", closed)
+    with interrupts.first_asks(lambda: [worker]):
         send(signal.SIGTERM)
         worker.join(60)
     assert worker.exitcode == 0
+
+
+def test_what_fails_as_it_is_asked_has_no_result(run, monkeypatch):
+    """A signal to all processes ends compilers too."""
+
+    def train(*arguments):
+        send(signal.SIGTERM)
+        raise RuntimeError("the compiler was terminated")
+
+    monkeypatch.setattr(execution, "_train", train)
+    with interrupts.first_asks(list):
+        assert execution.execute_all([run], [None]) == []
 
 
 def test_a_signal_that_is_ignored_stays_so():
