@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import EllipsisType
 from typing import Any
 
@@ -18,6 +18,9 @@ Store = dict[str, Any]
 #: Elements: a tensor of more is updated by itself, in pieces of so many, so that all that an update
 #: makes on its way stays in the processor's caches, and its memory is used again.
 PIECE = 2**18
+
+#: What a guard keeps beside the state: how many updates it skipped, and whether the last was not.
+GUARDED = ("skipped", "is_valid")
 
 
 @dataclasses.dataclass
@@ -181,7 +184,7 @@ class Cell:
     def joined(self) -> dict[str, Tensor]:
         """All tensors that are kept, each joined to one for good: what is written into it is kept.
         None of them is anyone else's."""
-        flags = ("skipped", "is_valid") if self.guard else ()
+        flags = GUARDED if self.guard else ()
         result: dict[str, Tensor] = {}
         for key in (*self.level.state_keys, *self.level.previous_keys, *flags):
             whole = self._read(key)
@@ -190,6 +193,7 @@ class Cell:
                 for store in self.stores:
                     store[self.prefix + key] = whole
             elif not self.in_place:
+                whole = parted(whole)
                 self._write(key, whole)
             result[key] = self.flat(whole)
         return result
@@ -257,7 +261,7 @@ class Cell:
         return self.tensors[0].shape[:1] if self.copies is ... else torch.Size()
 
     def _is_scalar(self, key: str) -> bool:
-        return key in ("skipped", "is_valid") or key in self.level.scalar_keys
+        return key in GUARDED or key in self.level.scalar_keys
 
     def _read(self, key: str) -> Tensor:
         parts = [store[self.prefix + key] for store in self.stores]
@@ -294,6 +298,17 @@ def is_contiguous(tensor: Tensor, store: Store) -> bool:
     """Whether all that is kept of a tensor, and itself, lies in one order without gaps."""
     everything = (tensor, *(x for x in store.values() if isinstance(x, Tensor)))
     return all(x.is_contiguous() for x in everything)
+
+
+def parted(value: Tensor) -> Tensor:
+    """A copy of what is part of a larger tensor, all of which would be held as long as it is."""
+    return value.clone() if value.untyped_storage().nbytes() > value.nbytes else value
+
+
+def halved(saved: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Which of ``names`` are lacking where others of them are there: all are kept, or none."""
+    lacking = [name for name in names if name not in saved]
+    return lacking if len(lacking) < len(names) else []
 
 
 def set_guard(store: Store, prefix: str, guard: int, device: torch.device) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gdtuo.cell import Cell, Store
+from gdtuo.cell import GUARDED, Cell, Store, halved
 from gdtuo.core import Inputs, Level, update
 from gdtuo.errors import GdtuoError
 from gdtuo.layout import coordinates, structure
@@ -27,6 +27,10 @@ FORMAT = 2
 
 BEGUN = "level0.begun"  #: in a store: 1 once all have moved, where the first step is to be in range
 MOVED = "level0.moved"  #: which copies had, until then
+
+#: In a store: the steps that a guard has skipped, by their causes, in all and in a row until now;
+#: and how many steps there were.
+COUNTS = ("guard.causes", "guard.skipped", "guard.in_a_row", "guard.tries")
 
 
 @dataclasses.dataclass
@@ -88,10 +92,10 @@ class Learner:
         """Of the steps that a guard skips: all, those in a row until now, and by their causes, the
         loss gradient and each learned entry."""
         entries = 1 + sum(len(level.entries()) for level in self.levels)
-        shapes = {"guard.causes": (entries,), "guard.skipped": (), "guard.in_a_row": ()}
-        for key, shape in shapes.items():
+        causes, skipped, in_a_row, tries = COUNTS
+        for key, shape in ((causes, (entries,)), (skipped, ()), (in_a_row, ())):
             self.store[key] = torch.zeros(shape, dtype=torch.int64, device=self.device)
-        self.store["guard.tries"] = 0
+        self.store[tries] = 0
 
     def share(self) -> None:
         """Keep no more than what is not another's: the structure, and level 0's constants."""
@@ -259,9 +263,7 @@ class Learner:
             {
                 key: list(value.shape)
                 for key, value in each.items()
-                if key.startswith("level")
-                and not key.endswith(("skipped", "is_valid"))
-                and key != MOVED
+                if key.startswith("level") and not key.endswith(GUARDED) and key != MOVED
                 if isinstance(value, Tensor)
             }
             for each in (saved, self.store)
@@ -273,7 +275,9 @@ class Learner:
             )
         own = ("lr", "steps", "previous_lr_factor", "unscheduled_lr")
         numbers = (key for key, x in self.store.items() if key[:5] == "level" and type(x) is int)
-        if lacking := {*own, *numbers} - {BEGUN} - saved.keys():
+        pairs = [tuple(f"level{i}.{flag}" for flag in GUARDED) for i in range(1, len(self.levels))]
+        parts = {key for keys in (COUNTS, *pairs) for key in halved(saved, keys)}
+        if lacking := ({*own, *numbers} - {BEGUN} - saved.keys()) | parts:
             raise GdtuoError(
                 f"The state has no {', '.join(sorted(lacking))} in a group. Give all of what "
                 "`state_dict()` returned."

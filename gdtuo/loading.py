@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gdtuo import groups
+from gdtuo.cell import GUARDED, halved
 from gdtuo.core import Inputs, Level, update
 from gdtuo.errors import GdtuoError
 from gdtuo.learner import Learner
@@ -48,13 +49,19 @@ def load(
                 f"The state has no {error.args[0]}. Give all of what `state_dict()` returned."
             ) from None
         ours, saved = optimizer.param_groups, given["param_groups"]
+        if not given["state"] and any(theirs.get("steps") for theirs in saved):
+            raise GdtuoError(
+                "The state is of a tower that has taken steps, and has nothing of any parameter. "
+                "Give all of what `state_dict()` returned."
+            )
         for levels, group, theirs in zip(levels_of, ours, saved, strict=True):
             learner = Learner(levels, group, NO_SAFEGUARDS)
             learner.check_state(theirs)
             learner.check_layout(theirs)
             for p, i in zip(group["params"], theirs["params"], strict=True):
                 kept = shown(p, optimizer.state.get(p, {}), levels[0])
-                _check_kept(p, kept, given["state"].get(i, {}), levels[0])
+                if i in given["state"]:
+                    _check_kept(p, kept, given["state"][i], levels[0])
         checked.update(given)
         return given
 
@@ -122,8 +129,7 @@ def _copied(store: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_kept(p: Tensor, ours: dict[str, Any], saved: dict[str, Any], level: Level) -> None:
     needed = (*level.state_keys, *level.previous_keys, "step", "is_kept")
-    lacking = [key for key in needed if saved and key not in saved]
-    if lacking:
+    if lacking := [key for key in needed if key not in saved] or halved(saved, GUARDED):
         raise GdtuoError(
             f"The state has no {', '.join(lacking)} for a parameter of shape {list(p.shape)}. Give "
             "all of what `state_dict()` returned."

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gdtuo import groups
-from gdtuo.cell import PIECE, Cell, Store, is_contiguous
+from gdtuo.cell import PIECE, Cell, is_contiguous, parted
 from gdtuo.core import Inputs, Level, arithmetic_dtype
 from gdtuo.errors import GdtuoError
 from gdtuo.groups import Granularity, Group, States
@@ -319,19 +319,13 @@ def _cells(
             cells[key].stores.append(store)
             members[key].append(p)
         else:  # at rest
-            _part_with_others(store)
+            tensors = {key: value for key, value in store.items() if isinstance(value, Tensor)}
+            store |= {key: parted(value) for key, value in tensors.items()}
         if guard and p.grad is None and steps:
             store["left_out"] = zlib.crc32(f"{left_out} {learner.store['steps']}".encode())
     present = [cell for (has_gradient, *_), cell in cells.items() if has_gradient]
     absent = [cell for (has_gradient, *_), cell in cells.items() if not has_gradient]
     return present, absent
-
-
-def _part_with_others(store: Store) -> None:
-    """Copy what is kept in a tensor that was joined, all of which would be held as long as this."""
-    for key, value in store.items():
-        if isinstance(value, Tensor) and value.untyped_storage().nbytes() > value.nbytes:
-            store[key] = value.clone()
 
 
 def _takes(store: Mapping[str, Any], p: Tensor) -> bool:

@@ -13,6 +13,7 @@ from tests.problem import make_model, train
 from tests.rules_table import ROWS
 
 ADAM = Adam(optimizer=SGD(1e-5))
+GUARD = {"safeguards": gdtuo.Safeguards(guard=3)}
 
 
 def parameters():
@@ -58,17 +59,22 @@ def stepped_along(cotangents):
     tower.step(cotangents=cotangents)
 
 
-def without_number(*keys):
+def without_number(*keys, **options):
     """The state of a tower without some of what its groups have."""
-    state = Tower(parameters(), ADAM).state_dict()
+    state = Tower(parameters(), ADAM, **options).state_dict()
     groups = [{k: v for k, v in group.items() if k not in keys} for group in state["param_groups"]]
     return {**state, "param_groups": groups}
 
 
-def without_key(key):
-    state = Tower(parameters(), ADAM).state_dict()
-    del state["state"][0][key]
+def without_key(*keys, **options):
+    state = Tower(parameters(), ADAM, **options).state_dict()
+    state["state"][0] = {k: v for k, v in state["state"][0].items() if keys and k not in keys}
     return state
+
+
+def of_steps_without_parameters():
+    stepped(tower := Tower(parameters(), ADAM))
+    return {**tower.state_dict(), "state": {}}
 
 
 def complex_parameter():
@@ -475,6 +481,35 @@ REFUSED = {
     "a state without a schedule's lr": (
         lambda: loaded(Tower(parameters(), ADAM), without_number("lr")),
         r"The state has no lr in a group\. Give all of what",
+    ),
+    "a state that has nothing of a parameter but its place": (
+        lambda: loaded(Tower(parameters(), ADAM), without_key()),
+        r"The state has no exp_avg, .*, is_kept for a parameter of shape",
+    ),
+    "a state of steps that has no parameters": (
+        lambda: loaded(Tower(parameters(), ADAM), of_steps_without_parameters()),
+        r"The state is of a tower that has taken steps, and has nothing of any parameter\. Give",
+    ),
+    "a guard's state without a parameter's flag": (
+        lambda: loaded(Tower(parameters(), ADAM, **GUARD), without_key("is_valid", **GUARD)),
+        r"The state has no is_valid for a parameter of shape",
+    ),
+    "a guard's state without a parameter's count": (
+        lambda: loaded(Tower(parameters(), ADAM, **GUARD), without_key("skipped", **GUARD)),
+        r"The state has no skipped for a parameter of shape",
+    ),
+    "a guard's state without a level's flag": (
+        lambda: loaded(
+            Tower(parameters(), ADAM, **GUARD), without_number("level1.is_valid", **GUARD)
+        ),
+        r"The state has no level1\.is_valid in a group",
+    ),
+    "a guard's state without its counts": (
+        lambda: loaded(
+            Tower(parameters(), ADAM, **GUARD),
+            without_number("guard.tries", "guard.causes", **GUARD),
+        ),
+        r"The state has no guard\.causes, guard\.tries in a group",
     ),
     "a flag as a clip": (lambda: gdtuo.Safeguards(clip=True), r"clip=True\. Give a number above 0"),
 }

@@ -129,6 +129,22 @@ def test_what_is_frozen_layer_by_layer_holds_no_others_memory(tower, guard):
     assert kept_bytes(optimizer) == before
 
 
+@pytest.mark.parametrize("tower", ["Adam", "Adam / SGD(1e-9)"])
+def test_the_last_of_those_that_a_graph_joined_holds_no_others_memory(tower):
+    layers = [nn.Parameter(torch.ones(1000)) for _ in range(2)]
+    optimizer = gdtuo.Tower(layers, gdtuo.parse(tower), compile="eager")
+
+    def steps(parameters):
+        optimizer.zero_grad()
+        for _ in range(4):
+            for p in parameters:
+                p.grad = torch.ones(1000)
+            optimizer.step()
+        return kept_bytes(optimizer)
+
+    assert steps(layers) == steps(layers[:1])
+
+
 @pytest.mark.parametrize("create_graph", [False, True])
 def test_the_published_loop(create_graph):
     flat(grows(wrapper_step(create_graph), 200, 1_000))

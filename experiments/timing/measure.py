@@ -1,5 +1,6 @@
 """Time by rounds in which all contenders take turns, and the memory that each of them takes."""
 
+import gc
 import math
 import random
 import time
@@ -64,6 +65,7 @@ def measure(
         if gpu:  # once, for what libraries keep there from their first use on
             warm_up(Trainer(workload, contenders[0], device))
         for each in contenders:
+            gc.collect()  # or what is no longer needed goes in the midst of that
             with taken(device) as peaks_here:
                 trainers[each.name] = Trainer(workload, each, device)
                 warm_up(trainers[each.name])
