@@ -4,7 +4,9 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
+from threading import Thread
 
 REQUEST = signal.SIGUSR1  # from the process that workers belong to
 
@@ -17,15 +19,28 @@ def asked() -> bool:
 
 
 def heed() -> None:
-    """Let the process that this one, a worker, belongs to ask it, and SIGTERM, which may be sent to
-    all processes of a job.
+    """Let the process that this one, a worker, belongs to ask it, and end with that one.
 
-    So is Ctrl-C by a terminal, but whether to stop is then for that one to say; and what is started
+    So asks SIGTERM, which may be sent to all processes of a job; the second ends this one. Ctrl-C
+    is too, by a terminal, but whether to stop is then for that one to say; and what is started
     here, such as a compiler, ignores it too.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for each in (signal.SIGTERM, REQUEST):
-        signal.signal(each, _note)
+    signal.signal(signal.SIGTERM, _note_first)
+    signal.signal(REQUEST, _note)
+    if parent := parent_process():
+        Thread(target=_end_with, args=[parent], daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    """Nobody takes results any more once it was killed, and a worker would wait for ever."""
+    parent.join()
+    os._exit(1)
+
+
+def _note_first(number: int, frame: object) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    _note(number, frame)
 
 
 def _note(number: int, frame: object) -> None:

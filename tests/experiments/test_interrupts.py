@@ -2,8 +2,10 @@
 
 import errno
 import os
+import select
 import signal
 import subprocess
+import sys
 import time
 from multiprocessing import get_context
 from types import SimpleNamespace
@@ -84,6 +86,53 @@ def test_whether_to_stop_is_not_for_a_worker_of_a_terminal_to_say(worker):
     os.killpg(worker.pid, signal.SIGTERM)  # as systems end all processes of a job
     worker.join(60)
     assert worker.exitcode is not None
+
+
+def wait_for_ever(ready):
+    interrupts.heed()
+    ready.set()
+    while True:
+        time.sleep(1)
+
+
+def test_a_second_sigterm_ends_a_worker():
+    context = get_context("spawn")
+    ready = context.Event()
+    worker = context.Process(target=wait_for_ever, args=(ready,))
+    worker.start()
+    assert ready.wait(60)
+    worker.terminate()
+    worker.join(0.5)
+    after_one = worker.exitcode
+    worker.terminate()
+    worker.join(5)
+    after_two = worker.exitcode
+    worker.kill()
+    assert (after_one, after_two) == (None, -signal.SIGTERM)
+
+
+KILLED = """
+import os, signal, sys
+from experiments.executors import processes
+if __name__ == "__main__":
+    with processes(1) as executor:
+        print(executor.submit(os.getpid).result(), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_no_worker_outlives_a_run_that_is_killed(tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, script]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+        worker = int(process.stdout.readline())
+        assert process.wait(60) == -signal.SIGKILL
+        ended, _, _ = select.select([process.stdout], [], [], 30)  # nobody has the pipe any more
+        if not ended:
+            os.kill(worker, signal.SIGKILL)
+    assert ended
 
 
 def test_without_a_terminal_workers_are_asked_all_the_same(worker, monkeypatch):
