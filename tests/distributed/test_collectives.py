@@ -124,7 +124,12 @@ def is_whole(p):
 
 
 @pytest.mark.parametrize(
-    ("kind", "ranks"), [("fsdp", 2), ("tp", 2), pytest.param("hsdp", 4, marks=pytest.mark.slow)]
+    ("kind", "ranks"),
+    [
+        ("fsdp", 2),
+        pytest.param("tp", 2, marks=pytest.mark.slow),
+        pytest.param("hsdp", 4, marks=pytest.mark.slow),
+    ],
 )
 def test_ranks_never_drift(processes, kind, ranks):
     first, *others = processes.run(drifting, ranks, kind, 200)

@@ -68,8 +68,17 @@ SLOW = [("fsdp", 4), ("tp", 4), ("hsdp", 4), ("fsdp and tp", 4)]
 slow = [pytest.param(*each, marks=pytest.mark.slow) for each in SLOW]
 
 
+# With tensor parallelism parameters are DTensors as with FSDP, in other pieces: both are tried by
+# every way to use a tower.
 @pytest.mark.parametrize(
-    ("kind", "ranks"), [("ddp", 2), ("fsdp", 2), ("tp", 2), ("replicated", 2), *slow]
+    ("kind", "ranks"),
+    [
+        ("ddp", 2),
+        ("fsdp", 2),
+        pytest.param("tp", 2, marks=pytest.mark.slow),
+        ("replicated", 2),
+        *slow,
+    ],
 )
 def test_every_rule_at_every_height(processes, kind, ranks):
     expect_one_process(processes, kind, ranks, EVERY_RULE)

@@ -15,7 +15,8 @@ from paper_figures.results import load
 #: of their own.
 SLOW = (
     "figure2a", "figure2b", "figure4a", "figure4b", "figure4c", "figure4c_adam", "figure4d_adam",
-    "sensitivity2019", "heights2019", "horizon", "kappa", "robustness", "ingredients", "heldout",
+    "sensitivity2019", "heights2019", "horizon", "kappa", "choices", "robustness", "peers",
+    "ingredients", "heldout",
 )  # fmt: skip
 
 
