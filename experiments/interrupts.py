@@ -21,9 +21,9 @@ def asked() -> bool:
 def heed() -> None:
     """Let the process that this one, a worker, belongs to ask it, and end with that one.
 
-    So asks SIGTERM, which may be sent to all processes of a job; the second ends this one. Ctrl-C
-    is too, by a terminal, but whether to stop is then for that one to say; and what is started
-    here, such as a compiler, ignores it too.
+    SIGTERM, which may be sent to all processes of a job, asks as well; a second one ends the
+    worker. A terminal sends Ctrl-C to all its processes too, but then whether to stop is not for a
+    worker to say: it is ignored, by what a worker starts as well, such as a compiler.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _note_first)

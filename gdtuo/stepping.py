@@ -319,8 +319,9 @@ def _cells(
             cells[key].stores.append(store)
             members[key].append(p)
         else:  # at rest
-            tensors = {key: value for key, value in store.items() if isinstance(value, Tensor)}
-            store |= {key: parted(value) for key, value in tensors.items()}
+            for name, value in store.items():
+                if isinstance(value, Tensor):
+                    store[name] = parted(value)
         if guard and p.grad is None and steps:
             store["left_out"] = zlib.crc32(f"{left_out} {learner.store['steps']}".encode())
     present = [cell for (has_gradient, *_), cell in cells.items() if has_gradient]

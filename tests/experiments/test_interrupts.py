@@ -41,51 +41,17 @@ def test_the_first_signal_asks_and_the_second_interrupts(first, second, capfd):
         pytest.fail("it went on")
 
 
-def wait_to_be_asked(ready, log):
+def wait_to_be_asked(ready):
+    """In a group of processes, as on a terminal, to all of which one can send a signal."""
+    os.setpgrp()
     interrupts.heed()
     # What it starts, such as a compiler, ignores Ctrl-C as it does.
-    with open(log, "w") as output, subprocess.Popen(["sleep", "60"], stdout=output) as child:
+    with subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL) as child:
         ready.set()
         while not interrupts.asked():
             time.sleep(0.01)
         assert child.poll() is None
         child.kill()
-
-
-@pytest.fixture
-def worker(tmp_path):
-    """A worker in a group of processes, as on a terminal, to all of which one can send a signal."""
-    context = get_context("spawn")
-    ready = context.Event()
-    worker = context.Process(target=grouped, args=(ready, tmp_path / "log"))
-    worker.start()
-    assert ready.wait(60)
-    yield worker
-    worker.kill()
-    worker.join(60)
-
-
-def grouped(ready, log):
-    os.setpgrp()
-    wait_to_be_asked(ready, log)
-
-
-@pytest.mark.parametrize("number", SIGNALS)
-def test_workers_are_asked_too(number, worker):
-    others = [SimpleNamespace(pid=None), SimpleNamespace(pid=2**22 + 1)]  # not begun, and gone
-    with interrupts.first_asks(lambda: [*others, worker]):
-        send(number)
-        worker.join(60)
-    assert worker.exitcode == 0
-
-
-def test_whether_to_stop_is_not_for_a_worker_of_a_terminal_to_say(worker):
-    os.killpg(worker.pid, signal.SIGINT)
-    worker.join(0.5)
-    assert worker.exitcode is None
-    os.killpg(worker.pid, signal.SIGTERM)  # as systems end all processes of a job
-    worker.join(60)
-    assert worker.exitcode is not None
 
 
 def wait_for_ever(ready):
@@ -95,24 +61,56 @@ def wait_for_ever(ready):
         time.sleep(1)
 
 
-def test_a_second_sigterm_ends_a_worker():
-    context = get_context("spawn")
-    ready = context.Event()
-    worker = context.Process(target=wait_for_ever, args=(ready,))
-    worker.start()
-    assert ready.wait(60)
+@pytest.fixture
+def start():
+    """Starts a worker, which is killed at the end."""
+    context, workers = get_context("spawn"), []
+
+    def start(target):
+        ready = context.Event()
+        workers.append(context.Process(target=target, args=(ready,)))
+        workers[-1].start()
+        assert ready.wait(60)
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.kill()
+        worker.join(60)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_workers_are_asked_too(number, start):
+    worker = start(wait_to_be_asked)
+    others = [SimpleNamespace(pid=None), SimpleNamespace(pid=2**22 + 1)]  # not begun, and gone
+    with interrupts.first_asks(lambda: [*others, worker]):
+        send(number)
+        worker.join(60)
+    assert worker.exitcode == 0
+
+
+def test_whether_to_stop_is_not_for_a_worker_of_a_terminal_to_say(start):
+    worker = start(wait_to_be_asked)
+    os.killpg(worker.pid, signal.SIGINT)
+    worker.join(0.5)
+    assert worker.exitcode is None
+    worker.terminate()  # as systems end all processes of a job
+    worker.join(60)
+    assert worker.exitcode == 0  # what it had started was still there
+
+
+def test_a_second_sigterm_ends_a_worker(start):
+    worker = start(wait_for_ever)
     worker.terminate()
     worker.join(0.5)
-    after_one = worker.exitcode
+    assert worker.exitcode is None
     worker.terminate()
-    worker.join(5)
-    after_two = worker.exitcode
-    worker.kill()
-    assert (after_one, after_two) == (None, -signal.SIGTERM)
+    worker.join(60)
+    assert worker.exitcode == -signal.SIGTERM
 
 
 KILLED = """
-import os, signal, sys
+import os, signal
 from experiments.executors import processes
 if __name__ == "__main__":
     with processes(1) as executor:
@@ -135,7 +133,9 @@ def test_no_worker_outlives_a_run_that_is_killed(tmp_path):
     assert ended
 
 
-def test_without_a_terminal_workers_are_asked_all_the_same(worker, monkeypatch):
+def test_without_a_terminal_workers_are_asked_all_the_same(start, monkeypatch):
+    worker = start(wait_to_be_asked)
+
     def closed(file, text):
         if file == 2:
             raise OSError(errno.EIO, "Input/output error")
