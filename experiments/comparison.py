@@ -16,7 +16,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from scipy import stats
+from scipy import special
 
 from experiments import tasks
 from experiments.provenance import BITS
@@ -102,7 +102,7 @@ def _spread(values: list[float]) -> float:
     n = len(values)
     if n < 2:
         return 0.0
-    return float(stats.t.ppf(0.995, n - 1)) * statistics.stdev(values) * math.sqrt(1 + 1 / n)
+    return float(special.stdtrit(n - 1, 0.995)) * statistics.stdev(values) * math.sqrt(1 + 1 / n)
 
 
 def tolerated(count: int) -> int:
