@@ -14,7 +14,7 @@ from gdtuo import Ensemble, Safeguards, Tower
 from tests.problem import golden, numbers
 from tests.rules_table import ROWS, stacked
 
-STEPS = 50
+STEPS = 16  # a warm-up of 10, and some after it
 FACTORS = (1.0, 0.6, 1.3)  # of the members' first values
 ELEMENTWISE = [row for row in ROWS if row.rule.elementwise]
 
@@ -54,7 +54,7 @@ def varied(rule, factor):
 
 
 def tall(row, height):
-    """The rule on itself, with upper step sizes that 50 steps stand."""
+    """The rule on itself, with upper step sizes that many steps stand."""
     above = None
     for _ in range(height):
         above = dataclasses.replace(row.pronounced, lr=row.pronounced.lr / 100, optimizer=above)

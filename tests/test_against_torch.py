@@ -79,12 +79,12 @@ def test_an_upper_level_of_step_size_0_changes_no_bit(row, above, dtype):
         pytest.skip("not an upper level")
     still = dataclasses.replace(above.pronounced, lr=0.0)
     alone = make_model(dtype)
-    losses = train(alone, gdtuo.Tower(alone.parameters(), row.pronounced), 20, dtype=dtype)
+    losses = train(alone, gdtuo.Tower(alone.parameters(), row.pronounced), 8, dtype=dtype)
     for tower_above in (still, stacked(still, still), stacked(still, stacked(still, still))):
         learning = make_model(dtype)
         tower = gdtuo.Tower(learning.parameters(), stacked(row.pronounced, tower_above))
         before = tower.hyperparameters()
-        assert train(learning, tower, 20, dtype=dtype) == losses
+        assert train(learning, tower, 8, dtype=dtype) == losses
         assert same(parameters_of(learning), parameters_of(alone))
         assert tower.hyperparameters() == before
 
@@ -93,11 +93,11 @@ def test_an_upper_level_of_step_size_0_changes_no_bit(row, above, dtype):
 def test_an_upper_level_that_does_step_changes_the_run(row):
     """So that the test above can fail."""
     alone, learning = make_model(), make_model()
-    losses = train(alone, gdtuo.Tower(alone.parameters(), row.pronounced), 20)
+    losses = train(alone, gdtuo.Tower(alone.parameters(), row.pronounced), 8)
     rule = stacked(row.pronounced, gdtuo.SGD(1e-4))
     tower = gdtuo.Tower(learning.parameters(), rule)
     before = tower.hyperparameters()
-    assert train(learning, tower, 20) != losses
+    assert train(learning, tower, 8) != losses
     after = tower.hyperparameters()
     assert all(after[0][name] != before[0][name] for name in rule.learned)
     assert after[1] == before[1]

@@ -72,9 +72,10 @@ BY_HEIGHT = [
 ]
 
 
+@pytest.mark.parametrize("backend", [QUICK, pytest.param(LOWERED, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("rule", BY_HEIGHT)
-def test_the_contract_table(rule):
-    check(rule, LOWERED, groups_of=lambda model: model.parameters())
+def test_the_contract_table(rule, backend):
+    check(rule, backend, groups_of=lambda model: model.parameters())
 
 
 @pytest.mark.slow

@@ -18,16 +18,28 @@ EAGER = gates.Counted("SGD / SGD(1e-05)")
 RACE = ("step() on ResNet-20's tensors", PROMISED)
 
 
-@pytest.fixture
-def path(monkeypatch, tmp_path):
+@pytest.fixture(scope="module")
+def on_record(tmp_path_factory):
     """A record of one tower that was counted and one that was timed."""
+    path = tmp_path_factory.mktemp("gates") / "gates.json"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        shorten(monkeypatch)
+        assert main(["record", "--record", str(path)]) == 0
+    return path
+
+
+@pytest.fixture
+def path(on_record, monkeypatch):
+    """Of the record against which as much is measured."""
+    shorten(monkeypatch)
+    return on_record
+
+
+def shorten(monkeypatch):
     monkeypatch.setattr(gates, "COUNTED", (EAGER,))
     monkeypatch.setattr(gates, "RACES", (RACE,))
     monkeypatch.setattr(gates, "ROUNDS", 5)
     monkeypatch.setattr(gates, "ATTEMPTS", 2)
-    path = tmp_path / "gates.json"
-    assert main(["record", "--record", str(path)]) == 0
-    return path
 
 
 @pytest.fixture

@@ -11,6 +11,6 @@ if not torch.distributed.is_available():
 
 @pytest.fixture(scope="package")
 def processes() -> Iterator[Processes]:
-    started = Processes(4)
+    started = Processes()
     yield started
     started.close()

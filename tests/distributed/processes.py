@@ -1,4 +1,4 @@
-"""Processes to test in: started once, for starting costs more than most tests, and used by all."""
+"""Processes to test in: started when first needed, and kept, for a start costs more than a test."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ import torch.distributed as dist
 class Processes:
     """Run functions on some ranks, each time in a new process group (gloo, on this machine)."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self) -> None:
         self._workers: list[tuple[Any, Connection]] = []
 
     def run(
@@ -30,8 +29,8 @@ class Processes:
     ) -> list[Any]:
         """What ``function(*args)`` returns on each rank; without a ``group`` of theirs, the first
         argument is the rank. An error on any is one here."""
-        if not self._workers:
-            self._start()
+        while len(self._workers) < ranks:
+            self._start_one()
         workers = self._workers[:ranks]
         with tempfile.TemporaryDirectory() as folder:
             for rank, (_, connection) in enumerate(workers):
@@ -55,16 +54,15 @@ class Processes:
             process.join()
         self._workers = []
 
-    def _start(self) -> None:
+    def _start_one(self) -> None:
         context = multiprocessing.get_context("spawn")
         os.environ["OMP_NUM_THREADS"] = "1"
         os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-        for _ in range(self.number):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs,), daemon=True)
-            process.start()
-            theirs.close()
-            self._workers.append((process, ours))
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs,), daemon=True)
+        process.start()
+        theirs.close()
+        self._workers.append((process, ours))
 
 
 def _work(connection: Connection) -> None:

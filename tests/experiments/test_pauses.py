@@ -246,7 +246,7 @@ def dask(workers):
 @pytest.mark.filterwarnings("default")  # of the cluster's own making, as its worker is killed
 def test_a_worker_that_is_killed_loses_nothing(path):
     pytest.importorskip("distributed")
-    runs = [dataclasses.replace(ALONE[0], seed=seed, epochs=40) for seed in range(6)]
+    runs = [dataclasses.replace(ALONE[0], seed=seed, epochs=15) for seed in range(6)]
     kills = []
     with dask(2) as (address, workers):
 

@@ -14,9 +14,9 @@ from paper_figures.results import load
 #: Ten seconds to a minute each, of code that another study here runs too; their figures have tests
 #: of their own.
 SLOW = (
-    "figure2a", "figure2b", "figure4a", "figure4b", "figure4c", "figure4c_adam", "figure4d_adam",
-    "sensitivity2019", "heights2019", "horizon", "kappa", "choices", "robustness", "peers",
-    "ingredients", "heldout",
+    "figure2a", "figure2b", "figure4a", "figure4b", "figure4c", "figure4d",
+    "figure4c_adam", "figure4d_adam", "sensitivity2019", "heights2019", "horizon", "kappa",
+    "choices", "robustness", "peers", "ingredients", "heldout",
 )  # fmt: skip
 
 
