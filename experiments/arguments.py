@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments import verify
 from experiments.batches import MEMBERS
 from experiments.studies import STUDIES, TIMINGS
 from experiments.study import RESULTS
@@ -91,7 +92,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     check.add_argument("--tier", help="default: the fullest that has records and data")
     check.add_argument(
-        "--sample", type=_count, default=8, help="runs a study; default: %(default)s"
+        "--sample",
+        type=_count,
+        default=8,
+        help="at most so many runs a study, and no more once they have taken "
+        f"{verify.SECONDS:.0f} recorded seconds; default: %(default)s",
     )
     check.add_argument("--seed", type=int, default=0, help="of the choice; default: %(default)s")
     return parser.parse_args(arguments)

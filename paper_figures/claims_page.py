@@ -48,7 +48,7 @@ def write(judged: Sequence[Judged], folder: Path) -> Path:
     """Write the page into `folder`; returns its path."""
     path = folder / "CLAIMS.md"
     parts = [
-        "# Every claim, its rule and its evidence",
+        "# Each claim that is judged, its rule and its evidence",
         "Written by `python -m paper_figures` from the records in this folder; "
         "[REPORT.md](REPORT.md) has the findings. Every number is a mean over seeds, or for run "
         "time a median over rounds; n is their number.",
@@ -163,7 +163,8 @@ def _data(record: Record) -> str:
 
 def _company(record: Record) -> str:
     members = record.provenance.get("ensemble", 1)
-    return "alone" if members == 1 else f"in ensembles of {members}"
+    company = "alone" if members == 1 else f"in ensembles of {members}"
+    return company + (", steps replayed as CUDA graphs" if "captured" in record.provenance else "")
 
 
 def _machine(record: Record | Timing) -> str:

@@ -24,13 +24,14 @@ from paper_figures.results import caption as caption
 from paper_figures.style import PALETTE, figure, legend
 
 RULES = """\
-- A perplexity is `reproduced` if our mean lies within the paper's mean ± its deviation, or within a
-  tenth of the mean; a claim about several, if all are; `partly`, if some are.
+- A perplexity is `reproduced` if our mean lies within the paper's mean ± what it prints beside (a
+  deviation or a standard error: it does not say), or within a tenth of the mean; a claim about
+  several, if all are; `partly`, if some are.
 - Learning is better than Adam's constant values from a start if the 95 % bootstrap interval of the
   difference of their perplexities, paired by seed, lies below 0. It comes to what the expert's
-  choice gives if our mean, less what the paper's deviation is of its mean from that start (14, 5
-  and 14 %), is no more than a tenth above that of plain Adam from 2e-3. (The deviation was added
-  when tier small had been seen: the paper's own mean from 1e-4 is further above.)
+  choice gives if our mean, less what the paper's ± is of its mean from that start (14, 5 and 14 %),
+  is no more than a tenth above that of plain Adam from 2e-3. (The ± was added when tier small had
+  been seen: the paper's own mean from 1e-4 is further above.)
 - What needs the paper's 50,000 steps is `not testable at this length` in a shortened tier, also
   where a perplexity is below these bounds already: it may rise again. (For a time those were
   `not`; until runs of towers were seen to rise and diverge late.)
@@ -114,7 +115,7 @@ def _numbers(results: Results, column: int, kind: str) -> Claim:
         lines(f"from {lr:g}: {e.text(2)}" for lr, e in ours.items()),
         fewest_runs(ours.values()),
         share_of(list(ours.values()), near),
-        "All are lower than the paper's, beyond its deviation." if _lower(results, column) else "",
+        "All are lower than the paper's, beyond its ±." if _lower(results, column) else "",
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from experiments.studies.figure4f import HEIGHTS
 from experiments.timing.measurement import Interval, Measurement
 from experiments.timing.workload import FUSED, PLAIN, tower
+from experiments.words import fixed
 from paper_figures.claims import (
     MISSING,
     NOT_TESTABLE,
@@ -37,10 +38,10 @@ RULES = """\
 - Memory grows negligibly if no level adds more than 5 % of the parameters' size to what the
   optimizer keeps, for the eager and the compiled step, and `partly` if some levels don't. The peak
   is given beside it, but tells too little to judge by: on a processor it is that of the whole
-  process, torch and the compiler included, and differs by up to 4 % between processes that do the
-  same. (This came after the results. It was the peak at height 3 that was judged, which might be
-  5 % above height 0's, though in these processes that is as much as 20 to 40 copies of the
-  parameters.)"""
+  process, torch and the compiler included, and differs between processes that do the same (the
+  figure of the memory has the least and the greatest). (This came after the results. It was the
+  peak at height 3 that was judged, which might be 5 % above height 0's, though in these processes
+  that is as much as 20 to 40 copies of the parameters.)"""
 
 # Percent over height 0 at heights 1, 2, 3, and half the width of the bars, all read off the
 # paper's Fig. 4f to about a quarter of a point; the bars' from 6 to 8, 2.5 and from 5 to 6.
@@ -75,7 +76,7 @@ def summary(results: Timings) -> str:
     parts = []
     for (device, workload), measurement in results.measurements.items():
         costs = [
-            f"{measurement.slope(HEIGHTS, compiled)[1].median:.1f} % {kind}"
+            f"{fixed(measurement.slope(HEIGHTS, compiled)[1].median, 1)} % {kind}"
             for kind, compiled in KINDS.items()
             if set(HEIGHTS) <= set(measurement.heights(compiled))
         ]
@@ -184,7 +185,7 @@ def cost(slope: Interval) -> str:
 def _memory(measurement: Measurement, heights: Sequence[int], compiled: bool) -> Judged:
     towers = [measurement.timings[tower(height, compiled)] for height in heights]
     kept = [each.state_bytes / each.parameter_bytes for each in towers]
-    found = f"keeps {', '.join(f'{times:.2f}' for times in kept)} times the parameters"
+    found = f"keeps {', '.join(fixed(times, 2) for times in kept)} times the parameters"
     if towers[0].peak_bytes and towers[-1].peak_bytes:
         more = peak_over(measurement, heights[-1], compiled)
         found += f", peak {more:+.1f} % at height {heights[-1]} ({towers[-1].peak:.0f} MiB)"

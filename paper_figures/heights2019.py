@@ -4,6 +4,7 @@ from pathlib import Path
 
 from experiments.files import write_text
 from experiments.studies.heights2019 import HEIGHTS, STEP_SIZES, name
+from experiments.words import fixed
 from paper_figures import points
 from paper_figures.claims import (
     Claim,
@@ -60,8 +61,8 @@ def summary(results: Results) -> str:
     if len(spans) < len(STEP_SIZES):
         starts = f"{len(spans)} of {len(STEP_SIZES)} starts, those that have runs of all"
     return (
-        f"Heights {taller[0]} to {taller[-1]} end within {spans[widest]:.2f} points of one another "
-        f"from {starts} (the widest: {widest:g})."
+        f"Heights {taller[0]} to {taller[-1]} end within {fixed(spans[widest], 2)} points of one "
+        f"another from {starts} (the widest: {widest:g})."
     )
 
 

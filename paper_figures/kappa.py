@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 import gdtuo
 from experiments.files import write_text
 from experiments.studies.kappa import BASELINES, TOWERS, grid, name
+from experiments.words import fixed
 from paper_figures import points
 from paper_figures.claims import (
     NOT,
@@ -96,7 +97,8 @@ def summary(results: Results) -> str:
         best = min(errors[most], key=errors[most].__getitem__)
         parts.append(
             f"Most is to be gained over the paper's kappa for `{most}`: it ends at "
-            f"{errors[most][best]:.2f} % with {best:g}, and at {errors[most][own(most)]:.2f} % "
+            f"{fixed(errors[most][best], 2)} % with {best:g}, and at "
+            f"{fixed(errors[most][own(most)], 2)} % "
             f"with the paper's {own(most):g}."
         )
     return " ".join(parts)

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from experiments.files import write_text
 from experiments.studies.sensitivity2019 import HEIGHTS, STEP_SIZES, name
+from experiments.words import fixed
 from paper_figures import points
 from paper_figures.claims import (
     NOT,
@@ -131,7 +132,7 @@ def _line(results: Results, height: int) -> Claim:
     off = [lr for lr, is_near in near.items() if is_near is False]
     agree = 1 - len(off) / len(paper)
     verdict = REPRODUCED if agree >= 0.8 else PARTLY if agree >= 0.5 else NOT
-    away = ", ".join(f"{ours[lr].mean:.0f} and not {paper[lr]:.0f} at {lr:.2g}" for lr in off)
+    away = ", ".join(f"{ours[lr].plain(0)} and not {paper[lr]:.0f} at {lr:.2g}" for lr in off)
     return Claim(
         f"Height {height}: test accuracy by first step size",
         f"{len(paper)} points, {min(paper.values()):.0f} to {max(paper.values()):.0f} %",
@@ -185,7 +186,7 @@ def _levels(results: Results) -> Claim:
         lines(f"level {i}: {g.text(2)} decades" for i, g in gains.items()),
         fewest_runs(gains.values()),
         share_of(list(gains.values()), [level not in other for level in gains]),
-        f"On average {mean(shown):.2f} decades a level; in their figure "
+        f"On average {fixed(mean(shown), 2)} decades a level; in their figure "
         f"{(theirs[0] - theirs[-1]) / len(LEVELS):.2f}."
         if len(shown) == len(LEVELS)
         else "",

@@ -50,8 +50,9 @@ def table(results: Results) -> str:
         f"# {results.study.title}",
         caption(results),
         rows(results, judged),
-        "Ours: mean over the seeds with its 95 % bootstrap interval. Paper: mean ± deviation of 3 "
-        "runs. Learned: final hyperparameters of level 0. Rerun: a plain optimizer from them.",
+        "Ours: mean over the seeds with its 95 % bootstrap interval. Paper: mean of 3 runs "
+        "± deviation or standard error, which it does not say. Learned: final hyperparameters of "
+        "level 0. Rerun: a plain optimizer from them.",
         findings(judged),
         f"![Test errors]({results.tier}.svg)",
         f"![Step sizes]({results.tier}_trajectory.svg)",
@@ -105,7 +106,7 @@ def _dot_row(axes: Axes, y: int, results: Results, name: str, paper: tuple[float
     first = y == 0
     axes.errorbar(
         paper[0], y - 0.18, xerr=paper[1], fmt="D", color="black", markersize=3.5, capsize=2,
-        label="paper, mean ± deviation of 3 runs" if first else None,
+        label="paper: mean of 3 runs, and its ±" if first else None,
     )  # fmt: skip
     axes.plot(
         values, [y + 0.18] * len(values), "o", color=color, alpha=0.5, markersize=4,

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from experiments.run import Record
-from experiments.words import counted
+from experiments.words import counted, fixed
 from paper_figures.claims import (
     MISSING,
     NOT,
@@ -96,8 +96,8 @@ def summary(results: Results) -> str:
     if farthest:
         some = f" known of {len(PAPER)}" if len(known) < len(PAPER) else ""
         parts.append(
-            f"All {len(known)}{some} test errors lie within {off[farthest]:.2f} points of the "
-            f"paper's (the farthest: `{farthest}`)."
+            f"All {len(known)}{some} test errors lie within {fixed(off[farthest], 2)} points of "
+            f"the paper's (the farthest: `{farthest}`)."
         )
     parts += [
         "Learning while training beats the initial hyperparameters under "

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from experiments.files import write_text
 from experiments.studies.tower_sweeps import TowerSweep
+from experiments.words import fixed
 from paper_figures import points
 from paper_figures.claims import Claim, findings, ruling, standing
 from paper_figures.points import table as rows
@@ -131,13 +132,13 @@ def _summary(results: Results, paper: Lines) -> list[list[str]]:
     ]
     return [
         ["width in decades", *(f"{o} ({p})" for o, p in zip(ours, printed, strict=True))],
-        [f"least mean error{results.study.unit}", *map(_best, means)],
+        [f"least mean {results.study.label}{results.study.unit}", *map(_best, means)],
     ]
 
 
 def _best(line: Line) -> str:
     known = [error for error in line.values() if not math.isnan(error)]
-    return f"{min(known):.2f}" if known else "-"
+    return fixed(min(known), 2) if known else "-"
 
 
 def _draw_line(axes: Axes, results: Results, height: int, paper: Line) -> None:

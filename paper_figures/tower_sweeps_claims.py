@@ -46,19 +46,15 @@ A line is `reproduced` if four
   fifths of the points that can be read agree, `partly` if half do.
 - A run that diverged counts with {guess}.
 - Too small a step size: {_range(study.small, study.small)}. A level more helps there if the 95 %
-  bootstrap interval of what it takes off the mean error there, paired by seed, lies above 0.{
-        SHORTENED if shortened else ""
-    }
+  bootstrap interval of what it takes off the mean {study.label}, paired by seed, lies
+  above 0.{SHORTENED if shortened else ""}
 - The width at a height is the number of step sizes, tried {apart} apart, that end within 10 % of
-  the least error at that height; each stands for {apart}. Only seeds that have run from every step
+  the least at that height; each stands for {apart}. Only seeds that have run from every step
   size of a height have one there. A level more widens the set if the 95 %
   interval of the difference of the widths, paired by seed, lies above 0. What ends no better than a
   guess counts in no width: where all runs fail it is 0. (This came after Fig. 4d had been seen at
   tier small, where it had been the full width.)
-- A step size fails at a height if the 95 % interval of the error there lies above \
-{study.fails:g}{study.unit}. That it fails
-  at every height is `partly` if the mean error is above that at some. (This came after the results
-  of Figs. 4a and 4b; until then a mean above it was a failure.)
+{FAILS.format(f"{study.fails:g}{study.unit}") if _tries_too_large(study) else ""}\
 - A claim about several heights is `reproduced` if it holds for all of them, `partly` for some.
 - Numbers from another data set than the paper's are `not testable`."""
 
@@ -78,9 +74,18 @@ SHORTENED = """
   it, can't be seen to help: if another is, the claim is `partly`. (This came after Figs. 4c and 4d
   had been seen at tier small. For a time a mean that was lower than the paper's already was lost
   too; but runs were seen to rise again and to diverge late.)"""
+FAILS = """\
+- A step size fails at a height if the 95 % interval of the error there lies above {}. That it fails
+  at every height is `partly` if the mean error is above that at some. (This came after the results
+  of Figs. 4a and 4b; until then a mean above it was a failure.)
+"""
 UNITS = {" %": " point", "": ""}
 AMONG_TEN = "an error of 90 %, that of a guess among ten classes"
 FAR_TOO_LARGE = 10.0  # beyond which the paper's towers fail too
+
+
+def _tries_too_large(study: TowerSweep) -> bool:
+    return study.step_sizes[-1] > FAR_TOO_LARGE
 
 
 def judge(results: Results, paper: Lines) -> list[Claim]:
@@ -96,7 +101,7 @@ def judge(results: Results, paper: Lines) -> list[Claim]:
     settled = small.verdict == REPRODUCED or (small.verdict == PARTLY and _hopeless(results))
     found.append(standing(small, results, late=not settled))
     late = [_wider(results, paper)]
-    if results.study.step_sizes[-1] > FAR_TOO_LARGE:
+    if _tries_too_large(results.study):
         late.append(_large(results, paper))
     return found + [standing(claim, results, late=True) for claim in late]
 
@@ -160,7 +165,7 @@ def _line(results: Results, height: int, paper: Line) -> Claim:
     if off:
         finding.append(
             "Away from the paper's: "
-            + ", ".join(f"{ours[lr].mean:.1f} and not {paper[lr]:.1f} at {lr:g}" for lr in off)
+            + ", ".join(f"{ours[lr].plain(1)} and not {paper[lr]:.1f} at {lr:g}" for lr in off)
             + "."
         )
     if ends and not missing:

@@ -19,7 +19,15 @@ from paper_figures import (
     figure4e,
     report,
 )
-from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED, TOO_SHORT
+from paper_figures.claims import (
+    MISSING,
+    NOT,
+    NOT_TESTABLE,
+    PARTLY,
+    REPRODUCED,
+    TOO_FEW,
+    TOO_SHORT,
+)
 from paper_figures.results import load
 
 NAMES = ("figure2a", "figure2b", "figure3", "figure4c", "figure4d", "figure4e")
@@ -53,10 +61,10 @@ def decaying(epochs):
 def judged(tmp_path, make_record):
     """The claims of a study whose runs have the paper's numbers, changed by `change`."""
 
-    def judge(study, tier="paper", change=lambda cell, value: value):
+    def judge(study, tier="paper", change=lambda cell, value: value, seeds=None):
         metric = find(study).metric
         with Writer(find(study).path(tier, tmp_path)) as writer:
-            for cell in find(study).select(tier):
+            for cell in find(study).select(tier, seeds=seeds):
                 value = change(cell, printed(study, cell)) + 0.001 * cell.run.seed
                 levels = [{"lr": decaying(cell.run.epochs)}]
                 curves = {"train_loss": [1.0], metric: [value], "hyperparameters": levels}
@@ -202,6 +210,29 @@ def test_one_seed_is_short_and_not_missing(judged, study):
     claims = judged(study, "small")
     assert {claim.verdict for claim in claims} == {TOO_SHORT}
     assert not any("Not shown" in claim.finding for claim in claims)
+
+
+def test_one_seed_of_the_whole_length_is_too_few(judged):
+    claims = judged("figure2b", change=lambda cell, value: 3 * value, seeds=1)
+    assert {claim.verdict for claim in claims} == {NOT_TESTABLE}
+    assert all(claim.finding == TOO_FEW for claim in claims)
+
+
+def test_a_rule_goes_with_its_claim(tmp_path):
+    for name, figure in (each for each in command.FIGURES.items() if each[0][:7] == "figure4"):
+        if name != "figure4f":
+            claims = figure.claims(load(find(name), tmp_path))
+            judged = any("still fails at every height" in claim.text for claim in claims)
+            assert ("A step size fails at a height" in figure.RULES) == judged, name
+
+
+def test_how_records_were_trained_is_said(make_record):
+    run = find("figure2b").select("smoke")[0].run
+    plain = make_record(run)
+    further = {"ensemble": 4, "captured": True}
+    record = make_record(run, provenance=plain.provenance | further)
+    assert claims_page._company(plain) == "alone"
+    assert claims_page._company(record) == "in ensembles of 4, steps replayed as CUDA graphs"
 
 
 def test_the_report_says_what_length_it_takes(judged, tmp_path):
