@@ -219,6 +219,8 @@ def expect_declared(cls: type[Rule], base: type[Rule]) -> None:
             )
         if name in cls.specs and hasattr(base, name):
             raise GdtuoError(f"{cls.__name__}: every rule has {name} already. Choose another name.")
+        if name in cls.specs and name in ("inf", "nan"):  # as a text of a tower has numbers
+            raise GdtuoError(f"{cls.__name__}: {name} is a number. Choose another name.")
 
 
 def refusing_unknown(init: Any, cls: type[Rule]) -> Any:

@@ -19,6 +19,9 @@ from gdtuo.ranks import Ranks
 from gdtuo.sharded import part_of
 from gdtuo.stepping import Gradients, Work
 
+#: What a graph is given of a cell beside what is kept: by keys that no rule's state has.
+GRADIENT, ALONG, WEIGHT, LR_FACTOR = "given.g", "given.along", "given.w", "given.lr_factor"
+
 Tensors = dict[str, Tensor]
 Graph = Callable[[list[Tensors], list[Tensors]], list[Tensor]]
 
@@ -125,7 +128,7 @@ class BoundStep:
         self.cells = [given for given, *_ in of_cells]
         self.groups = [given for given, *_ in of_groups]
         self.layouts = tuple(layout for _, layout, _ in (*of_cells, *of_groups))
-        self.lr_factors = [parts["lr_factor"] for *_, parts in of_cells]
+        self.lr_factors = [parts[LR_FACTOR] for *_, parts in of_cells]
         self.counters = [(store, "step") for work in works for store in work.cell.stores]
         for learner in learners:
             if any(work.group is learner.store for work in works) or len(learners) == 1:
@@ -140,10 +143,10 @@ class BoundStep:
         if "t" in cell.level.inputs or cell.guard:
             tensors["step"] = torch.tensor(cell.steps, device=device)
         dtype = arithmetic_dtype(work.g.dtype)
-        tensors["lr_factor"] = torch.full((), float(work.lr_factor), dtype=dtype, device=device)
+        tensors[LR_FACTOR] = torch.full((), float(work.lr_factor), dtype=dtype, device=device)
         given, layout, parts = packed(tensors, 0)
         for store in cell.stores:
-            store |= {key: part for key, part in parts.items() if key not in ("step", "lr_factor")}
+            store |= {key: part for key, part in parts.items() if key not in ("step", LR_FACTOR)}
         return given, layout, parts
 
     def _of_group(
@@ -244,13 +247,13 @@ class BoundStep:
         for i, (work, tensors) in enumerate(zip(self.works, self.cells, strict=True)):
             cell = work.cell
             g = gradients.of(cell, copy=False)
-            tensors["g"] = cell.flat(g)
+            tensors[GRADIENT] = cell.flat(g)
             if gradients.along is not None and cell.level.learned:
-                tensors["along"] = cell.flat(gradients.cotangent(cell, g))
+                tensors[ALONG] = cell.flat(gradients.cotangent(cell, g))
             if cell.in_place:
-                tensors["w"] = cell.flat(cell.tensors[0].detach())
+                tensors[WEIGHT] = cell.flat(cell.tensors[0].detach())
             elif "w" in cell.level.inputs or self.safeguards.stride is not None:
-                tensors["w"] = cell.join([p.detach() for p in cell.tensors])
+                tensors[WEIGHT] = cell.join([p.detach() for p in cell.tensors])
             factor = groups.lr_factor(work.group)
             if factor != self.factors[i]:
                 self.lr_factors[i].fill_(factor)
@@ -261,7 +264,7 @@ class BoundStep:
             self.is_new = False
         steps = self.graph(self.cells, self.groups)
         for tensors in self.cells:
-            for key in ("g", "along", "w"):
+            for key in (GRADIENT, ALONG, WEIGHT):
                 tensors.pop(key, None)
         cells = [work.cell for work in self.works]
         if self.ranks is not None and self.safeguards.cap is not None:

@@ -19,7 +19,17 @@ import torch
 from torch import Tensor
 
 from gdtuo import errors, guard, stepping, strides
-from gdtuo.bound import BoundStep, Layout, Tensors, unpacked, write
+from gdtuo.bound import (
+    ALONG,
+    GRADIENT,
+    LR_FACTOR,
+    WEIGHT,
+    BoundStep,
+    Layout,
+    Tensors,
+    unpacked,
+    write,
+)
 from gdtuo.cell import PIECE, Cell, Store
 from gdtuo.core import Level
 from gdtuo.errors import GdtuoError
@@ -105,8 +115,8 @@ class Plan:
                     store = rest.pop(0)
                     store.setdefault("step", 1)
                     store["is_kept"] = int(bool(level.learned))
-                    g: Tensor = store["g"]
-                    w, guarded = store.get("w", g), safeguards.guard
+                    g: Tensor = store[GRADIENT]
+                    w, guarded = store.get(WEIGHT, g), safeguards.guard
                     cell = Cell(
                         level,
                         [w],
@@ -117,8 +127,8 @@ class Plan:
                         in_place=alone,
                         counts=counts,
                     )
-                    along = store.get("along", g) if level.learned else None
-                    works.append(Work(stores[group], cell, g, along, store["lr_factor"]))
+                    along = store.get(ALONG, g) if level.learned else None
+                    works.append(Work(stores[group], cell, g, along, store[LR_FACTOR]))
                 drafts.append(stepping.draft(Learner(levels, stores[at], safeguards), works, []))
 
             stepping.complete(drafts, self.ranks)

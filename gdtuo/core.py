@@ -53,6 +53,8 @@ class Level:
     #: of the state, what an update returns in memory that it was given as something else: the last
     #: gradient, or another entry, moved on. It is copied, for that memory is written to.
     handed_on: frozenset[str] = frozenset()
+    #: of the state, what has a dtype of its own, whatever that of the tensor
+    own_dtype: frozenset[str] = frozenset()
 
     @property
     def lags(self) -> bool:
@@ -189,7 +191,9 @@ def remade(
     stands for: steps that are all proportional to the present step size."""
     if level.lags:
         return update(level, learned, constant, previous)
-    like = previous.state[level.state_keys[0]]
+    of_its_dtype = [key for key in level.state_keys if key not in level.own_dtype]
+    first, *_ = of_its_dtype or level.state_keys
+    like = previous.state[first]
     if level.rule.trace is not None:
         lr = level.values(learned.to(like), constant.to(like)).lr
         one = lr / lr.detach().clamp_min(NOTHING)

@@ -124,7 +124,9 @@ def check_edits(group: Group, rule: Rule) -> None:
 def lr_factor(group: Group) -> float:
     """What a schedule makes of the step size: nominal over initial."""
     nominal, initial = group["lr"], group["unscheduled_lr"]
-    if not isinstance(nominal, Tensor) and not (is_number(nominal) and math.isfinite(nominal)):
+    if isinstance(nominal, Tensor) and nominal.numel() == 1:
+        nominal = nominal.item()
+    if not (is_number(nominal) and math.isfinite(nominal)):
         raise GdtuoError(f"param_groups[i]['lr'] = {nominal!r}. Give a finite number.")
     if nominal == initial:
         return 1.0
@@ -189,12 +191,16 @@ def follow(group: Group, states: States, levels: tuple[Level, ...], guard: int, 
         for key, value in store.items():
             if isinstance(value, Tensor):
                 dtype = arithmetic_dtype(p.dtype) if key in levels[0].state_keys else p.dtype
+                if key in levels[0].own_dtype:
+                    dtype = value.dtype
                 if key == "previous_gradient" and hasattr(p, "grad_dtype"):  # not in torch 2.6
                     dtype = p.grad_dtype or value.dtype  # None: any
                 store[key] = _moved(value, dtype, p.device)
+    dtype, device = kind
+    own = {f"level{i}.{key}" for i, level in enumerate(levels) for key in level.own_dtype}
     for key, value in group.items():
         if isinstance(value, Tensor) and key not in ("tower", "coordinates"):
-            group[key] = _moved(value, *kind)
+            group[key] = _moved(value, value.dtype if key in own else dtype, device)
     set_guards(group, states, levels, guard, kind)
 
 

@@ -272,7 +272,12 @@ class History:
     def state_dict(self) -> dict[str, Any]:
         """Return the record, tensors and numbers alone, to be saved beside the optimizer's."""
         rows = [
-            {"steps": torch.tensor(r.steps), "rows": r.whole(), "tower": group["tower"].clone()}
+            {
+                "steps": torch.tensor(r.steps),
+                "rows": r.whole(),
+                "tower": group["tower"].clone(),
+                "coordinates": group["coordinates"].clone(),
+            }
             for r, group in zip(self._rows, self.optimizer.param_groups, strict=False)
         ]
         return {"format": FORMAT, "step": self.step, "groups": rows}

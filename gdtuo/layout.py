@@ -30,8 +30,8 @@ def levels_of(rule: Rule) -> tuple[Level, ...]:
         keys = _state_keys(each, w, state)
         level = Level(each, each.learned, constant, lr_for, *keys, each.inputs)
         with _on_a_trial(each, w):
-            handed_on = _try(level, w, copied(state))
-        levels.append(dataclasses.replace(level, handed_on=handed_on))
+            handed_on, own_dtype = _try(level, w, copied(state)), _own_dtype(each, w, state)
+        levels.append(dataclasses.replace(level, handed_on=handed_on, own_dtype=own_dtype))
     return tuple(levels)
 
 
@@ -78,6 +78,17 @@ def _state_keys(rule: Rule, w: Tensor, state: object) -> tuple[tuple[str, ...], 
         )
     keys = tuple(state) if rule.trace is None else (*state, "trace")
     return keys, tuple(key for key, value in state.items() if value.dim() == 0)
+
+
+def _own_dtype(rule: Rule, w: Tensor, state: State) -> frozenset[str]:
+    """`Level.own_dtype` of a rule whose state for ``w`` is ``state``: found by another dtype."""
+    other = w.to(torch.float32 if w.dtype == torch.float64 else torch.float64)
+    return frozenset(
+        key
+        for tried, made in ((w, state), (other, rule.init(other)))
+        for key, value in made.items()
+        if value.dtype != tried.dtype
+    )
 
 
 @torch.no_grad()

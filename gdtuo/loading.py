@@ -59,9 +59,11 @@ def load(
             learner.check_state(theirs)
             learner.check_layout(theirs)
             for p, i in zip(group["params"], theirs["params"], strict=True):
-                kept = shown(p, optimizer.state.get(p, {}), levels[0])
                 if i in given["state"]:
-                    _check_kept(p, kept, given["state"][i], levels[0])
+                    kept = optimizer.state.get(p, {})
+                    if not kept:  # frozen since the tower was made
+                        groups.initialize(p, kept, levels[0], 0)
+                    _check_kept(p, shown(p, kept, levels[0]), given["state"][i], levels[0])
         checked.update(given)
         return given
 

@@ -171,7 +171,7 @@ class _Parser:
     def argument(self, positional: list[Any], named: dict[str, Any]) -> None:
         if self.kind == "name":
             start, name = self.start, self.name("a hyperparameter")
-            if name in named or name in ("optimizer", "learn"):
+            if name in named or name in ("optimizer", "learn", "self"):
                 self.fail(f"{name!r} is given twice, or can't be given here", start)
             self.expect("=")
             named[name] = self.argument_value()

@@ -72,6 +72,17 @@ def without_key(*keys, **options):
     return state
 
 
+def last_frozen():
+    *rest, last = parameters()
+    return [*rest, last.requires_grad_(False)]
+
+
+def with_last_of_another_shape():
+    state = Tower(parameters(), ADAM).state_dict()
+    state["state"][3] = state["state"][3] | {"exp_avg": torch.ones(1)}
+    return state
+
+
 def of_steps_without_parameters():
     stepped(tower := Tower(parameters(), ADAM))
     return {**tower.state_dict(), "state": {}}
@@ -485,6 +496,10 @@ REFUSED = {
     "a state that has nothing of a parameter but its place": (
         lambda: loaded(Tower(parameters(), ADAM), without_key()),
         r"The state has no exp_avg, .*, is_kept for a parameter of shape",
+    ),
+    "a state of another shape for what is frozen": (
+        lambda: loaded(Tower(last_frozen(), ADAM), with_last_of_another_shape()),
+        r"The state has a exp_avg of shape \[1\] for a parameter of shape \[3\]",
     ),
     "a state of steps that has no parameters": (
         lambda: loaded(Tower(parameters(), ADAM), of_steps_without_parameters()),

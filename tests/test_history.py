@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import copy
+import dataclasses
 import math
 import pickle
 
@@ -319,6 +320,12 @@ def state_of(rule, per="group", groups_of=two_groups, steps=2):
             "not the state of a history",
         ),
         (lambda tower: History(tower).load_state_dict(state_of(TOWERS[2])), "another tower"),
+        (
+            lambda tower: History(tower).load_state_dict(
+                state_of(dataclasses.replace(TOWERS[1], coordinates={"lr": "log"}))
+            ),
+            "in other coordinates",
+        ),
         (
             lambda tower: History(tower).load_state_dict(state_of(TOWERS[1], per="tensor")),
             "has rows of 15 numbers, this tower of 9",

@@ -101,6 +101,7 @@ def test_defaults_are_not_written(row):
         ("Adam(lr=0.1, lr=0.2)", 13, "'lr' is given twice"),
         ("SGD / SGD({lr: 1, lr: 2})", 10, "a name is given twice"),
         ("Adam(optimizer=1)", 5, "'optimizer' is given twice, or can't be given here"),
+        ("Adam(self=1)", 5, "'self' is given twice, or can't be given here"),
         ("Adam(beta1=0.5, 0.1)", 16, "expected name=value"),
         ("Adam^(0.1)", 5, "expected a hyperparameter"),
         ("Adam^{lr / SGD", 9, "expected ','"),

@@ -247,6 +247,11 @@ def test_fields_that_are_refused():
         class Taken(gdtuo.SGD):
             levels: float = gdtuo.constant(2.0)
 
+    with pytest.raises(gdtuo.GdtuoError, match=r"Number: nan is a number. Choose another name"):
+
+        class Number(gdtuo.SGD):
+            nan: float = gdtuo.constant(2.0)
+
     with pytest.raises(gdtuo.GdtuoError, match=r"Rule: it has no update\. Give gdtuo\.SGD"):
         gdtuo.Rule()
 
@@ -302,7 +307,7 @@ def test_an_update_is_tried_when_a_tower_is_made(name):
 
 
 @pytest.mark.parametrize("by_name", [False, True])
-def test_a_state_is_tried_once(by_name):
+def test_a_state_is_tried_in_two_dtypes(by_name):
     """And made once for each tensor, the learned coordinates beneath an upper level among them."""
     shapes = []
 
@@ -318,11 +323,12 @@ def test_a_state_is_tried_once(by_name):
             return h.lr * g, state
 
     gdtuo.Tower(nn.Parameter(torch.ones(5)), Noted())
-    assert shapes == [(3,), (5,)]
+    assert shapes == [(3,), (3,), (5,)]
     shapes.clear()
     lr = {"lr": 0.1} if by_name else 0.1
     gdtuo.Tower(nn.Parameter(torch.ones(5)), gdtuo.SGD(optimizer=Noted(lr)))
-    assert shapes == [(1,) if by_name else (3,), (1,)]
+    tried = (1,) if by_name else (3,)
+    assert shapes == [tried, tried, (1,)]
 
 
 @pytest.mark.parametrize("state", [None, {"m": 0.0}])
@@ -401,6 +407,74 @@ def test_a_first_state_is_no_parameter_itself(shapes, per, dtype):
         tower.step()
     for p in parameters:  # it goes to w_0 - 1
         torch.testing.assert_close(p.detach(), torch.zeros_like(p), rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("name", ["g", "w", "along", "lr_factor"])
+def test_a_compiled_step_takes_no_state_for_something_else(name):
+    """Beside what is kept a graph is given gradients, parameters and a schedule's factor."""
+
+    class Last(gdtuo.Rule):
+        lr: float = gdtuo.hyperparameter(0.02)
+        elementwise = True
+
+        def init(self, w):
+            return {name: torch.zeros_like(w)}
+
+        def update(self, g, state, h):
+            return h.lr * (g + 0.5 * state[name]), {name: g}
+
+    runs = []
+    for compile in (False, "eager"):
+        model = make_model()
+        tower = gdtuo.Tower(model.parameters(), Last(optimizer=gdtuo.SGD(1e-4)), compile=compile)
+        runs.append(train(model, tower, 6))
+    assert runs[1] == pytest.approx(runs[0], rel=1e-12)
+
+
+class Summing(gdtuo.Rule):
+    """w <- w - lr g / (1 + n) - lr 0 s, with a count and, whatever w is, a sum in float64."""
+
+    lr: float = gdtuo.hyperparameter(0.02)
+    elementwise = True
+
+    def init(self, w):
+        n = torch.zeros((), dtype=torch.int64)
+        return {"n": n, "sum": torch.zeros_like(w, dtype=torch.float64), "m": torch.zeros_like(w)}
+
+    def update(self, g, state, h):
+        n, total, m = state["n"] + 1, state["sum"] + g.double(), state["m"] / 2 + g
+        return h.lr * (m + total.to(g) / 8) / n, {"n": n, "sum": total, "m": m}
+
+
+@pytest.mark.parametrize("compile", [False, "eager"])
+def test_a_state_of_its_own_dtype_keeps_it(compile):
+    def make():
+        model = make_model(torch.float32)
+        rule = Summing(optimizer=Summing(1e-6))
+        return model, gdtuo.Tower(model.parameters(), rule, compile=compile)
+
+    model, tower = make()
+    train(model, tower, 5, dtype=torch.float32)
+    again, other = make()
+    again.load_state_dict(model.state_dict())
+    other.load_state_dict(copy.deepcopy(tower.state_dict()))
+    losses = train(model, tower, 4, start=5, dtype=torch.float32)
+    assert train(again, other, 4, start=5, dtype=torch.float32) == losses
+    for each in (tower, other):
+        stores = [*each.state.values(), *each.param_groups]
+        sums = [x for store in stores for key, x in store.items() if key.endswith("sum")]
+        assert len(sums) == 5
+        assert {x.dtype for x in sums} == {torch.float64}
+
+
+@pytest.mark.parametrize("compile", [False, "eager"])
+def test_a_trace_stands_beside_a_count(compile):
+    """Whose dtype is not that of the coordinates."""
+    rule = Summing(learn=["lr"], coordinates={"lr": "log"}, trace=0.5, optimizer=gdtuo.SGD(1e-3))
+    model = make_model()
+    tower = gdtuo.Tower(model.parameters(), rule, compile=compile)
+    train(model, tower, 5)
+    assert tower.hyperparameters()[0]["lr"] != 0.02
 
 
 def test_a_rule_that_takes_no_matrices_is_an_error_in_words():

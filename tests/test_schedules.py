@@ -1,6 +1,7 @@
 """A scheduler means a factor on the learned step size, and the hypergradient accounts for it."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -211,6 +212,20 @@ def test_a_factor_of_0_takes_no_step_and_learns_nothing():
     train(model, tower, 3)
     assert not same(parameters_of(model), start)
     assert tower.hyperparameters() != before
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, torch.tensor(math.nan), torch.ones(2)])
+def test_a_nominal_value_is_a_finite_number(value):
+    model = make_model()
+    tower = gdtuo.Tower(model.parameters(), gdtuo.SGD(0.1, optimizer=gdtuo.SGD(0.01)))
+    before = parameters_of(model)
+    tower.param_groups[0]["lr"] = value
+    with pytest.raises(gdtuo.GdtuoError, match="Give a finite number"):
+        train(model, tower, 1)
+    assert same(parameters_of(model), before)
+    tower.param_groups[0]["lr"] = torch.tensor(0.05)  # one of one element will do
+    train(model, tower, 1)
+    assert not same(parameters_of(model), before)
 
 
 def test_the_nominal_value_is_the_schedule_s_and_the_learned_one_is_read_apart():
