@@ -98,8 +98,7 @@ def summary(results: Results) -> str:
         parts.append(
             f"Most is to be gained over the paper's kappa for `{most}`: it ends at "
             f"{fixed(errors[most][best], 2)} % with {best:g}, and at "
-            f"{fixed(errors[most][own(most)], 2)} % "
-            f"with the paper's {own(most):g}."
+            f"{fixed(errors[most][own(most)], 2)} % with the paper's {own(most):g}."
         )
     return " ".join(parts)
 

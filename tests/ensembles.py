@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from gdtuo import Ensemble, Safeguards, Tower
-from tests.problem import golden, numbers
+from tests import problem
+from tests.problem import numbers
 from tests.rules_table import ROWS, stacked
 
 STEPS = 16  # a warm-up of 10, and some after it
@@ -21,10 +22,7 @@ ELEMENTWISE = [row for row in ROWS if row.rule.elementwise]
 
 def batch(step, member=None):
     """The rows of a step; with ``member``, other ones for each."""
-    problem = golden()["problem"]
-    start = 10 * ((step + (member or 0)) % 4)
-    inputs, targets = (problem[key][start : start + 10] for key in ("inputs", "targets"))
-    return torch.tensor(inputs, dtype=torch.float64), torch.tensor(targets)
+    return problem.batch((step + (member or 0)) % 4, torch.float64)
 
 
 def mlp(seed):

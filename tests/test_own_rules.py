@@ -432,7 +432,7 @@ def test_a_compiled_step_takes_no_state_for_something_else(name):
 
 
 class Summing(gdtuo.Rule):
-    """w <- w - lr g / (1 + n) - lr 0 s, with a count and, whatever w is, a sum in float64."""
+    """w <- w - lr (m + s / 8) / n, with a count n and, whatever w is, a sum s in float64."""
 
     lr: float = gdtuo.hyperparameter(0.02)
     elementwise = True
