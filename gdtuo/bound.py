@@ -13,11 +13,11 @@ from torch import Tensor
 from gdtuo import groups, stepping
 from gdtuo.cell import Store
 from gdtuo.core import arithmetic_dtype
+from gdtuo.gathering import Gradients, Work
 from gdtuo.groups import Group
 from gdtuo.learner import MOVED, Learner
 from gdtuo.ranks import Ranks
 from gdtuo.sharded import part_of
-from gdtuo.stepping import Gradients, Work
 
 #: What a graph is given of a cell beside what is kept: by keys that no rule's state has.
 GRADIENT, ALONG, WEIGHT, LR_FACTOR = "given.g", "given.along", "given.w", "given.lr_factor"

@@ -33,13 +33,14 @@ from gdtuo.bound import (
 from gdtuo.cell import PIECE, Cell, Store
 from gdtuo.core import Level
 from gdtuo.errors import GdtuoError
+from gdtuo.gathering import Gathered, Gradients, Work
 from gdtuo.groups import Group
 from gdtuo.learner import BEGUN, Learner
 from gdtuo.passes import options
 from gdtuo.ranks import Ranks
 from gdtuo.safeguards import Safeguards
 from gdtuo.sharded import placed
-from gdtuo.stepping import Draft, Gathered, Gradients, Work
+from gdtuo.stepping import Draft
 
 log = logging.getLogger("gdtuo")
 

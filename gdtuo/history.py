@@ -15,6 +15,7 @@ from torch import Tensor
 from gdtuo import groups
 from gdtuo.errors import GdtuoError
 from gdtuo.learner import FORMAT, Learner
+from gdtuo.loading import check_state
 from gdtuo.safeguards import NO_SAFEGUARDS
 from gdtuo.tower import Tower
 
@@ -300,7 +301,7 @@ class History:
         for i, theirs in enumerate(saved):
             group = self.optimizer.param_groups[i]
             learner = Learner(self.optimizer._levels[i], group, NO_SAFEGUARDS)
-            learner.check_state(state_dict | theirs)
+            check_state(learner, state_dict | theirs)
             tensors = list(self._tensors(i).values())
             width = sum(x.numel() for x in tensors)
             if theirs["rows"].shape != (len(theirs["steps"]), width):

@@ -164,3 +164,12 @@ def coordinates(levels: Sequence[Level]) -> str:
         chosen = [f"{name} in {each}" for name, each in dict(level.rule.coordinates or ()).items()]
         parts.append(", ".join(chosen) or "as declared")
     return " / ".join(parts)
+
+
+def encoded(text: str) -> Tensor:
+    """Numbers and tensors alone can be saved everywhere, so a text is a tensor of bytes."""
+    return torch.tensor(list(text.encode()), dtype=torch.uint8)
+
+
+def decoded(text: Tensor) -> str:
+    return bytes(text.tolist()).decode()

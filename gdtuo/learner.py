@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gdtuo.cell import GUARDED, Cell, Store, halved
+from gdtuo.cell import Cell, Store
 from gdtuo.core import Inputs, Level, update
 from gdtuo.errors import GdtuoError
-from gdtuo.layout import coordinates, structure
+from gdtuo.layout import coordinates, encoded, structure
 from gdtuo.rule import State
 from gdtuo.safeguards import Safeguards
 
@@ -65,8 +65,8 @@ class Learner:
         """Start; ``copies`` of everything that is learned, or None for a single one."""
         self.store["format"] = FORMAT
         self.store["steps"] = 0
-        self.store["tower"] = _encoded(structure(self.levels))
-        self.store["coordinates"] = _encoded(coordinates(self.levels))
+        self.store["tower"] = encoded(structure(self.levels))
+        self.store["coordinates"] = encoded(coordinates(self.levels))
         for i, level in enumerate(self.levels):
             learned = level.initial(level.learned, dtype, device)
             constant = level.initial(level.constant, dtype, device)
@@ -233,56 +233,6 @@ class Learner:
             result.append({name: _readable(level, name, row, parts) for name, row in h.items()})
         return result[:-1]
 
-    def check_state(self, saved: Store) -> None:
-        """Raise `GdtuoError` unless ``saved`` is the state of a tower of this structure."""
-        if "tower" not in saved:
-            raise GdtuoError("This is not the state of a gdtuo.Tower. Load it where it was saved.")
-        if (theirs := saved.get("format", 0)) > FORMAT:
-            raise GdtuoError(
-                f"The state has format {theirs}; this version of gdtuo reads up to "
-                f"{FORMAT}. Upgrade gdtuo."
-            )
-        theirs, ours = _decoded(saved["tower"]), _decoded(self.store["tower"])
-        if theirs != ours:
-            raise GdtuoError(
-                f"The state is that of another tower.\n  saved: {theirs}\n  here:  {ours}\n"
-                "Build the tower from the rule it was saved with; initial values may differ."
-            )
-        # States of version 0.1.0 don't say theirs, and are taken to be in these.
-        kept: Tensor = self.store["coordinates"]
-        theirs, ours = _decoded(saved.get("coordinates", kept)), _decoded(kept)
-        if theirs != ours:
-            raise GdtuoError(
-                f"The state is in other coordinates.\n  saved: {theirs}\n  here:  {ours}\n"
-                "Build the tower with the coordinates it was saved with."
-            )
-
-    def check_layout(self, saved: Store) -> None:
-        """Raise `GdtuoError` unless ``saved`` has everything, and as many copies of it."""
-        layouts = [
-            {
-                key: list(value.shape)
-                for key, value in each.items()
-                if key.startswith("level") and not key.endswith(GUARDED) and key != MOVED
-                if isinstance(value, Tensor)
-            }
-            for each in (saved, self.store)
-        ]
-        if layouts[0] != layouts[1]:
-            raise GdtuoError(
-                f"The state has hyperparameters of other shapes.\n  saved: {layouts[0]}\n  here:  "
-                f"{layouts[1]}\nBuild the tower with the same per= and groups as the saved one."
-            )
-        own = ("lr", "steps", "previous_lr_factor", "unscheduled_lr")
-        numbers = (key for key, x in self.store.items() if key[:5] == "level" and type(x) is int)
-        pairs = [tuple(f"level{i}.{flag}" for flag in GUARDED) for i in range(1, len(self.levels))]
-        parts = {key for keys in (COUNTS, *pairs) for key in halved(saved, keys)}
-        if lacking := ({*own, *numbers} - {BEGUN} - saved.keys()) | parts:
-            raise GdtuoError(
-                f"The state has no {', '.join(sorted(lacking))} in a group. Give all of what "
-                "`state_dict()` returned."
-            )
-
 
 def _readable(level: Level, name: str, value: Tensor, parts: Parts | None) -> Any:
     if level.lr_for is None:
@@ -299,12 +249,3 @@ def _plain(value: Tensor, parts: Parts | None) -> Any:
         label: value[at].item() if shape is None else value[at].view(shape).clone()
         for label, (at, shape) in parts.items()
     }
-
-
-def _encoded(text: str) -> Tensor:
-    """Numbers and tensors alone can be saved everywhere, so a text is a tensor of bytes."""
-    return torch.tensor(list(text.encode()), dtype=torch.uint8)
-
-
-def _decoded(text: Tensor) -> str:
-    return bytes(text.tolist()).decode()

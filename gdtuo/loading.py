@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from gdtuo import groups
-from gdtuo.cell import GUARDED, halved
+from gdtuo.cell import GUARDED, Store, halved
 from gdtuo.core import Inputs, Level, update
 from gdtuo.errors import GdtuoError
-from gdtuo.learner import Learner
+from gdtuo.layout import decoded
+from gdtuo.learner import BEGUN, COUNTS, FORMAT, MOVED, Learner
 from gdtuo.safeguards import NO_SAFEGUARDS
 from gdtuo.sharded import parts, shown
 
@@ -56,8 +57,8 @@ def load(
             )
         for levels, group, theirs in zip(levels_of, ours, saved, strict=True):
             learner = Learner(levels, group, NO_SAFEGUARDS)
-            learner.check_state(theirs)
-            learner.check_layout(theirs)
+            check_state(learner, theirs)
+            _check_layout(learner, theirs)
             for p, i in zip(group["params"], theirs["params"], strict=True):
                 if i in given["state"]:
                     kept = optimizer.state.get(p, {})
@@ -127,6 +128,58 @@ def _catch_up(level: Level, store: dict[str, Any], prefix: str, constant: Tensor
 
 def _copied(store: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v.clone() if isinstance(v, Tensor) else v for k, v in store.items()}
+
+
+def check_state(learner: Learner, saved: Store) -> None:
+    """Raise `GdtuoError` unless ``saved`` is the state of a tower of this structure."""
+    if "tower" not in saved:
+        raise GdtuoError("This is not the state of a gdtuo.Tower. Load it where it was saved.")
+    if (theirs := saved.get("format", 0)) > FORMAT:
+        raise GdtuoError(
+            f"The state has format {theirs}; this version of gdtuo reads up to "
+            f"{FORMAT}. Upgrade gdtuo."
+        )
+    theirs, ours = decoded(saved["tower"]), decoded(learner.store["tower"])
+    if theirs != ours:
+        raise GdtuoError(
+            f"The state is that of another tower.\n  saved: {theirs}\n  here:  {ours}\n"
+            "Build the tower from the rule it was saved with; initial values may differ."
+        )
+    # States of version 0.1.0 don't say theirs, and are taken to be in these.
+    kept: Tensor = learner.store["coordinates"]
+    theirs, ours = decoded(saved.get("coordinates", kept)), decoded(kept)
+    if theirs != ours:
+        raise GdtuoError(
+            f"The state is in other coordinates.\n  saved: {theirs}\n  here:  {ours}\n"
+            "Build the tower with the coordinates it was saved with."
+        )
+
+
+def _check_layout(learner: Learner, saved: Store) -> None:
+    """Raise `GdtuoError` unless ``saved`` has everything, and as many copies of it."""
+    layouts = [
+        {
+            key: list(value.shape)
+            for key, value in each.items()
+            if key.startswith("level") and not key.endswith(GUARDED) and key != MOVED
+            if isinstance(value, Tensor)
+        }
+        for each in (saved, learner.store)
+    ]
+    if layouts[0] != layouts[1]:
+        raise GdtuoError(
+            f"The state has hyperparameters of other shapes.\n  saved: {layouts[0]}\n  here:  "
+            f"{layouts[1]}\nBuild the tower with the same per= and groups as the saved one."
+        )
+    own = ("lr", "steps", "previous_lr_factor", "unscheduled_lr")
+    numbers = (key for key, x in learner.store.items() if key[:5] == "level" and type(x) is int)
+    pairs = [tuple(f"level{i}.{flag}" for flag in GUARDED) for i in range(1, len(learner.levels))]
+    parts = {key for keys in (COUNTS, *pairs) for key in halved(saved, keys)}
+    if lacking := ({*own, *numbers} - {BEGUN} - saved.keys()) | parts:
+        raise GdtuoError(
+            f"The state has no {', '.join(sorted(lacking))} in a group. Give all of what "
+            "`state_dict()` returned."
+        )
 
 
 def _check_kept(p: Tensor, ours: dict[str, Any], saved: dict[str, Any], level: Level) -> None:

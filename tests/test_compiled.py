@@ -260,7 +260,7 @@ def test_capturable(guard):
         model.zero_grad()
         loss_at(model, i).backward()
         with torch.no_grad():
-            tower._compiled._bound.on_the_device(gdtuo.stepping.Gradients())
+            tower._compiled._bound.on_the_device(gdtuo.gathering.Gradients())
     state = copy.deepcopy(tower.state_dict())
     assert {store["step"] for store in state["state"].values()} == {7}
     again, other = make(False, False)
@@ -289,7 +289,7 @@ def test_ordinary_steps_between_replays(guard):
             loss_at(model, i).backward()
             if capturable and i > 3 and i % 4:
                 with torch.no_grad():
-                    tower._compiled._bound.on_the_device(gdtuo.stepping.Gradients())
+                    tower._compiled._bound.on_the_device(gdtuo.gathering.Gradients())
             else:
                 tower.step()
         return model, tower

@@ -17,7 +17,7 @@ STEPS = 6
 
 def shorten(monkeypatch):
     """Pieces of 5 elements: the weights, of 48 and 24, have several, the last one shorter."""
-    for module in (gdtuo.cell, gdtuo.stepping, gdtuo.tower):
+    for module in (gdtuo.cell, gdtuo.gathering, gdtuo.tower):
         monkeypatch.setattr(module, "PIECE", 5)
 
 

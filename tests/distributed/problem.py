@@ -201,7 +201,7 @@ class Case:
         """What is learned at each step, and the parameters at the end."""
         values = []
         with contextlib.ExitStack() as stack:
-            for constant in ("cell.PIECE", "stepping.PIECE", "tower.PIECE", "compiled.ALONE"):
+            for constant in ("cell.PIECE", "gathering.PIECE", "tower.PIECE", "compiled.ALONE"):
                 if self.piece:
                     stack.enter_context(mock.patch(f"gdtuo.{constant}", self.piece))
             tower = self.tower(spread)
