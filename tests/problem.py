@@ -10,7 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import gdtuo
+
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "trajectories.json"
+
+SGD_SGD = gdtuo.SGD(0.05, momentum=0.5, optimizer=gdtuo.SGD(0.01))
+
+#: ``lr`` alone is learned, in log coordinates
+LOG: dict[str, Any] = {"coordinates": {"lr": "log"}, "learn": ("lr",)}
+LOG_SGD = gdtuo.SGD(0.05, optimizer=gdtuo.SGD(1e-2), **LOG)
 
 
 @functools.cache
@@ -23,6 +31,11 @@ def make_model(dtype: torch.dtype = torch.float64) -> nn.Sequential:
     initial = golden()["problem"]["initial_parameters"]
     model.load_state_dict({k: torch.tensor(v, dtype=dtype) for k, v in initial.items()})
     return model
+
+
+def make_tower(rule: gdtuo.Rule = SGD_SGD) -> tuple[nn.Sequential, gdtuo.Tower]:
+    model = make_model()
+    return model, gdtuo.Tower(model.parameters(), rule)
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""The trace, the start and the stride, each by itself; and the default that they make."""
+"""The start and the stride, each by itself; and the default that they and the trace make."""
 
 from __future__ import annotations
 
@@ -15,15 +15,7 @@ import gdtuo
 from gdtuo import Safeguards
 from gdtuo.strides import PATIENCE
 from gdtuo.tuning_free import RULE, START, STRIDE
-from tests.problem import halves, loss_at, make_model, parameters_of, same, train
-from tests.rules_table import ROWS
-
-LOG = {"coordinates": {"lr": "log"}, "learn": ("lr",)}
-SGD = gdtuo.SGD(0.05, optimizer=gdtuo.SGD(1e-2), **LOG)
-TRACED = [
-    dataclasses.replace(row.pronounced, optimizer=gdtuo.SGD(1e-3), trace=0.9, **LOG) for row in ROWS
-]
-ids = {"ids": lambda rule: type(rule).__name__}
+from tests.problem import LOG, LOG_SGD, halves, loss_at, make_model, parameters_of, same, train
 
 
 def length(before, after):
@@ -41,95 +33,6 @@ def one_step(model, tower, i=0):
 
 def lr_of(tower):
     return tower.hyperparameters()[0]["lr"]
-
-
-# Of a schedule-free rule a step is more than its step size's share.
-@pytest.mark.parametrize(
-    "rule", [r for r in TRACED if not isinstance(r, gdtuo.ScheduleFreeAdam)], **ids
-)
-def test_a_trace_of_0_is_the_derivative(rule):
-    (exact, estimated), towers = (make_model(), make_model()), []
-    for model, trace in ((exact, None), (estimated, 0.0)):
-        tower = gdtuo.Tower(model.parameters(), dataclasses.replace(rule, trace=trace))
-        train(model, tower, 6)
-        towers.append(tower)
-    for p, q in zip(parameters_of(exact), parameters_of(estimated), strict=True):
-        torch.testing.assert_close(p, q, rtol=1e-10, atol=1e-12)
-    expected, found = (tower.hypergradients()[0]["lr"] for tower in towers)
-    assert found == pytest.approx(expected, rel=1e-9)
-    assert found != 0
-
-
-@pytest.mark.parametrize("rule", TRACED, **ids)
-def test_the_hypergradient_is_along_the_discounted_steps(rule):
-    model = make_model()
-    tower = gdtuo.Tower(model.parameters(), rule)
-    trace = [torch.zeros_like(p) for p in model.parameters()]
-    for i in range(8):
-        before = parameters_of(model)
-        train(model, tower, 1, start=i)
-        gradients = [p.grad for p in model.parameters()]
-        expected = -sum((g * e).sum().item() for g, e in zip(gradients, trace, strict=True))
-        assert tower.hypergradients()[0]["lr"] == pytest.approx(expected, rel=1e-9, abs=1e-15)
-        for e, old, new in zip(trace, before, parameters_of(model), strict=True):
-            e.mul_(0.9).add_(old - new)
-
-
-def test_a_trace_is_the_derivative_of_steps_that_share_a_step_size():
-    """While the gradients that they were made of stay: by finite differences, of 5 steps of SGD."""
-    model, rule = make_model(), dataclasses.replace(SGD, optimizer=gdtuo.SGD(0.0))
-    tower = gdtuo.Tower(model.parameters(), dataclasses.replace(rule, trace=1 - 1e-12))
-    start, gradients = parameters_of(model), []
-    for i in range(5):
-        train(model, tower, 1, start=i)
-        gradients.append([p.grad.clone() for p in model.parameters()])
-
-    def loss(log_lr):
-        other = make_model()
-        with torch.no_grad():
-            for p, w, *of_steps in zip(other.parameters(), start, *gradients, strict=True):
-                p.copy_(w - math.exp(log_lr) * sum(of_steps))
-        return loss_at(other, 5).item()
-
-    train(model, tower, 1, start=5)
-    x, h = math.log(0.05), 1e-5
-    expected = (loss(x + h) - loss(x - h)) / (2 * h)
-    assert tower.hypergradients()[0]["lr"] == pytest.approx(expected, rel=1e-7)
-
-
-@pytest.mark.parametrize("trace", [-0.1, 1.0, math.nan, "0.9", True])
-def test_a_trace_outside_its_domain(trace):
-    with pytest.raises(gdtuo.GdtuoError, match=r"trace=.*Give a discount from 0 to 1"):
-        dataclasses.replace(SGD, trace=trace)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "SGD(0.1, trace=0.9)",
-        "SGD(0.1, trace=0.9) / SGD",
-        "Adam^{lr,beta1}(coordinates={lr: log}, trace=0.9) / SGD",
-    ],
-)
-def test_a_trace_without_a_step_size_learned_in_log_coordinates(text):
-    with pytest.raises(gdtuo.GdtuoError, match="learned alone and in log coordinates"):
-        gdtuo.parse(text)
-
-
-def test_a_trace_in_a_text():
-    text = "SGD^lr(0.05, coordinates={lr: log}, trace=0.9) / SGD"
-    assert str(gdtuo.parse(text)) == text
-    assert gdtuo.parse(text) == dataclasses.replace(SGD, trace=0.9)
-
-
-def test_a_traced_state_is_no_other_trace_s():
-    towers = [
-        gdtuo.Tower(make_model().parameters(), dataclasses.replace(SGD, trace=trace))
-        for trace in (None, 0.9, 0.99)
-    ]
-    for i, tower in enumerate(towers):
-        with pytest.raises(gdtuo.GdtuoError, match="that of another tower"):
-            tower.load_state_dict(towers[i - 1].state_dict())
 
 
 @pytest.mark.parametrize("per", ["tower", "group", "tensor"])
@@ -152,7 +55,7 @@ def test_the_first_step_is_brought_into_range(lr, per, dtype):
 def test_a_first_guess_in_range_is_taken():
     model, other = make_model(), make_model()
     towers = [
-        gdtuo.Tower(each.parameters(), SGD, safeguards=Safeguards(start=start))
+        gdtuo.Tower(each.parameters(), LOG_SGD, safeguards=Safeguards(start=start))
         for each, start in ((model, None), (other, (1e-9, 1e9)))
     ]
     assert train(model, towers[0], 5) == train(other, towers[1], 5)
@@ -161,7 +64,7 @@ def test_a_first_guess_in_range_is_taken():
 
 def test_the_start_is_the_first_step_s_alone():
     model = make_model()
-    tower = gdtuo.Tower(model.parameters(), SGD, safeguards=Safeguards(start=(1e-3, 1e-3)))
+    tower = gdtuo.Tower(model.parameters(), LOG_SGD, safeguards=Safeguards(start=(1e-3, 1e-3)))
     train(model, tower, 1)
     with torch.no_grad():
         for p in model.parameters():
@@ -171,14 +74,14 @@ def test_the_start_is_the_first_step_s_alone():
 
 def test_a_schedule_has_no_part_in_the_start():
     model = make_model()
-    tower = gdtuo.Tower(model.parameters(), SGD, safeguards=Safeguards(start=(1e-3, 1e-3)))
+    tower = gdtuo.Tower(model.parameters(), LOG_SGD, safeguards=Safeguards(start=(1e-3, 1e-3)))
     tower.param_groups[0]["lr"] *= 0.01  # a warm-up
     assert one_step(model, tower) == pytest.approx(1e-5, rel=1e-9)
 
 
 def test_what_is_frozen_or_without_a_gradient_does_not_start():
     model = make_model()
-    tower = gdtuo.Tower(halves(model), SGD, safeguards=Safeguards(start=(1e-3, 1e-3)))
+    tower = gdtuo.Tower(halves(model), LOG_SGD, safeguards=Safeguards(start=(1e-3, 1e-3)))
     tower.freeze(group=0)
     before = parameters_of(model)
     loss_at(model, 0).backward()
@@ -194,7 +97,7 @@ def test_what_is_frozen_or_without_a_gradient_does_not_start():
 def test_a_first_step_that_is_skipped_is_not_the_first():
     model = make_model()
     safe = Safeguards(start=(1e-3, 1e-3), stride=0.02, guard=5)
-    tower = gdtuo.Tower(model.parameters(), SGD, safeguards=safe)
+    tower = gdtuo.Tower(model.parameters(), LOG_SGD, safeguards=safe)
     loss_at(model, 0).backward()
     model[0].weight.grad[0] = math.inf
     tower.step()
@@ -209,7 +112,7 @@ def test_a_step_that_is_skipped_while_nothing_is_learned_brings_nothing_into_ran
     tensors = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
     groups = [{"params": [p]} for p in tensors]
     safe = Safeguards(start=(1e-3, 1e-3), guard=5, delay=3)
-    tower = gdtuo.Tower(groups, SGD, safeguards=safe)
+    tower = gdtuo.Tower(groups, LOG_SGD, safeguards=safe)
     for p, size in zip(tensors, (1.0, math.nan), strict=True):
         p.grad = torch.full_like(p, size)
     tower.step()
@@ -299,7 +202,7 @@ def test_what_never_moves_is_waited_for_a_while_and_compiled_then(monkeypatch):
 @pytest.mark.parametrize("delay", [0, 3])
 def test_a_stride_brings_the_step_size_down_before_the_step(delay, guard):
     model = make_model()
-    rule = dataclasses.replace(SGD, lr=5.0, optimizer=gdtuo.SGD(0.0))
+    rule = dataclasses.replace(LOG_SGD, lr=5.0, optimizer=gdtuo.SGD(0.0))
     safe = Safeguards(stride=0.1, delay=delay, guard=guard)
     tower = gdtuo.Tower(model.parameters(), rule, safeguards=safe)
     lr = 5.0
@@ -316,7 +219,7 @@ def test_a_stride_is_that_of_a_scheduled_step():
         model = make_model()
         tower = gdtuo.Tower(
             model.parameters(),
-            dataclasses.replace(SGD, lr=5.0),
+            dataclasses.replace(LOG_SGD, lr=5.0),
             safeguards=Safeguards(stride=0.1),
         )
         tower.param_groups[0]["lr"] *= factor
@@ -329,7 +232,7 @@ def test_a_stride_is_that_of_a_scheduled_step():
 @pytest.mark.filterwarnings("ignore:gdtuo.*skipped:RuntimeWarning")
 def test_a_stride_leaves_alone_what_is_frozen_and_what_is_skipped():
     model = make_model()
-    rule = dataclasses.replace(SGD, lr=5.0)
+    rule = dataclasses.replace(LOG_SGD, lr=5.0)
     tower = gdtuo.Tower(model.parameters(), rule, safeguards=Safeguards(stride=0.1, guard=5))
     tower.freeze("lr")
     assert one_step(model, tower) > 0.1
@@ -354,14 +257,14 @@ def test_a_sudden_gradient_makes_no_long_step_of_the_default(per):
 
 def test_short_strides_are_left_alone():
     model, other = make_model(), make_model()
-    safe = gdtuo.Tower(other.parameters(), SGD, safeguards=Safeguards(stride=1e9))
-    assert train(model, gdtuo.Tower(model.parameters(), SGD), 5) == train(other, safe, 5)
+    safe = gdtuo.Tower(other.parameters(), LOG_SGD, safeguards=Safeguards(stride=1e9))
+    assert train(model, gdtuo.Tower(model.parameters(), LOG_SGD), 5) == train(other, safe, 5)
     assert same(parameters_of(model), parameters_of(other))
 
 
 def test_a_state_that_was_saved_without_them_goes_on_with_them():
     model = make_model()
-    rule = dataclasses.replace(SGD, lr=5.0)
+    rule = dataclasses.replace(LOG_SGD, lr=5.0)
     plain = gdtuo.Tower(model.parameters(), rule)
     train(model, plain, 3)
     tower = gdtuo.Tower(model.parameters(), rule, safeguards=Safeguards(start=START, stride=0.02))
@@ -393,7 +296,7 @@ def test_errors_of_towers(options):
         with pytest.raises(gdtuo.GdtuoError, match="learned alone and in log coordinates"):
             gdtuo.Tower(w, gdtuo.parse(text), safeguards=safe)
     with pytest.raises(gdtuo.GdtuoError, match="per='element'"):
-        gdtuo.Tower(w, SGD, per="element", safeguards=safe)
+        gdtuo.Tower(w, LOG_SGD, per="element", safeguards=safe)
 
 
 def regression(seed=0):
@@ -473,18 +376,6 @@ def test_the_default_resumes_to_the_bit(per):
     other.load_state_dict(tower.state_dict())
     assert train(model, tower, 9, start=7) == train(again, other, 9, start=7)
     assert same(parameters_of(model), parameters_of(again))
-
-
-@pytest.mark.parametrize("trace", [None, 0.0, 0.9])
-def test_a_step_size_that_comes_to_nothing_makes_no_nan(trace):
-    w = torch.ones(3, requires_grad=True)
-    options = {"learn": ["lr"], "coordinates": {"lr": "log"}, "trace": trace}
-    tower = gdtuo.Tower([w], gdtuo.SGD(1e-3, **options, optimizer=gdtuo.SGD(1.0)))
-    for k in range(8):
-        w.grad = torch.full((3,), 1000.0 * (-1) ** k)
-        tower.step()
-    assert tower.hyperparameters()[0]["lr"] == 0.0
-    assert w.isfinite().all()
 
 
 @pytest.mark.parametrize("lr", [1e18, 1e20, 1e37])
