@@ -53,12 +53,20 @@ def _keep(rule: Rule, name: str, value: Any) -> None:
 def _by_name(owner: str, what: str, given: Any, example: str) -> dict[str, Any]:
     """What was given by the names of hyperparameters, or is kept so already."""
     pairs = given.items() if isinstance(given, Mapping) else () if given is None else given
-    pairs = tuple(pairs) if isinstance(pairs, Iterable) else (pairs,)
+    pairs = _listed(pairs)
     if not all(isinstance(x, (tuple, list)) and len(x) == 2 for x in pairs):
         raise GdtuoError(f"{owner}: {what}={given!r}. Give it by name: {what}={example}.")
     if len({str(name) for name, _ in pairs}) < len(pairs):
         raise GdtuoError(f"{owner}: {what}={given!r} gives a name twice. Give each once.")
     return {str(name): value for name, value in pairs}
+
+
+def _listed(given: Any) -> tuple[Any, ...]:
+    """What is in it, or itself: a tensor of one number is iterable, as one finds by trying."""
+    try:
+        return tuple(given)
+    except TypeError:
+        return (given,)
 
 
 def _settle_coordinates(rule: Rule, owner: str) -> None:
@@ -125,7 +133,7 @@ def _settle_learn(rule: Rule, owner: str) -> None:
     if rule.learn is not None:
         if isinstance(rule.learn, str):
             raise GdtuoError(f"{owner}: learn={rule.learn!r} is a text. Give ({rule.learn!r},).")
-        learn = tuple(rule.learn) if isinstance(rule.learn, Iterable) else (None,)
+        learn = _listed(rule.learn)
         if not all(isinstance(name, str) for name in learn):
             raise GdtuoError(f"{owner}: learn={rule.learn!r}. Give names, such as ('lr',).")
         if rule.optimizer is None:

@@ -88,6 +88,11 @@ def group(params: Sequence[Tensor], rule: Rule, per: Granularity, safeguards: Sa
                 "torch.nn.Parameter(torch.view_as_real(p)), and torch.view_as_complex of it in the "
                 "forward pass."
             )
+        if p.layout != torch.strided:
+            raise GdtuoError(
+                f"Tower: a parameter of shape {tuple(p.shape)} is sparse. Give a dense one: "
+                "torch.nn.Parameter(p.to_dense())."
+            )
         sharded.check(p)
     if safeguards.start is None and safeguards.stride is None:
         return

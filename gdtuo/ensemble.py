@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_map
 
 from gdtuo.core import Level
@@ -229,8 +230,7 @@ class Ensemble:
                 "'parameters', 'buffers' and 'tower'. Give what its `state_dict()` returned."
             )
         for kind, tensors in ours.items():
-            saved = {name: tuple(x.shape) for name, x in state_dict[kind].items()}
-            here = {name: tuple(x.shape) for name, x in tensors.items()}
+            saved, here = _shapes(state_dict[kind]), _shapes(tensors)
             if saved != here:
                 raise GdtuoError(
                     f"The state is that of another ensemble.\n  saved {kind}: {saved}\n  here:  "
@@ -241,6 +241,13 @@ class Ensemble:
             for kind, tensors in ours.items():
                 for name, tensor in tensors.items():
                     tensor.copy_(state_dict[kind][name])
+
+
+def _shapes(tensors: Any) -> Any:
+    """Of tensors by name; what is none of them as it is."""
+    if not isinstance(tensors, Mapping):
+        return tensors
+    return {k: tuple(x.shape) if isinstance(x, Tensor) else x for k, x in tensors.items()}
 
 
 def _listed(models: Any) -> list[nn.Module]:
@@ -259,6 +266,11 @@ def _check_models(models: Sequence[nn.Module]) -> None:
     """Raise `GdtuoError` unless these are modules alike in all but values."""
     if not any(True for _ in models[0].parameters()):
         raise GdtuoError(f"Ensemble: a {type(models[0]).__name__} has no parameters to train.")
+    if any(map(is_lazy, itertools.chain(*(model.parameters() for model in models)))):
+        raise GdtuoError(
+            "Ensemble: a model has lazy layers whose parameters have no shape yet. Call each model "
+            "once on a batch first."
+        )
     if any(is_spread(p) for model in models for p in model.parameters()):
         raise GdtuoError(
             "Ensemble: the models' parameters are DTensors. Give models that are not spread over "

@@ -87,7 +87,7 @@ class Gradients:
 
 
 def _fits(cotangent: Any, p: Tensor) -> bool:
-    if not isinstance(cotangent, Tensor) or cotangent.is_complex():
+    if not isinstance(cotangent, Tensor) or not cotangent.is_floating_point():
         return False
     alike = cotangent.shape == p.shape and cotangent.device == p.device
     return alike and cotangent.layout == torch.strided

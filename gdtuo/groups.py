@@ -15,7 +15,7 @@ from torch import Tensor
 from gdtuo.cell import Store, set_guard
 from gdtuo.core import Level, arithmetic_dtype
 from gdtuo.errors import GdtuoError
-from gdtuo.hyperparameters import is_number
+from gdtuo.hyperparameters import as_float, is_number
 from gdtuo.learner import Learner, Parts
 from gdtuo.rule import Rule
 from gdtuo.safeguards import NO_SAFEGUARDS
@@ -123,10 +123,10 @@ def check_edits(group: Group, rule: Rule) -> None:
 
 def lr_factor(group: Group) -> float:
     """What a schedule makes of the step size: nominal over initial."""
-    nominal, initial = group["lr"], group["unscheduled_lr"]
+    nominal, initial = group.get("lr"), group["unscheduled_lr"]
     if isinstance(nominal, Tensor) and nominal.numel() == 1:
         nominal = nominal.item()
-    if not (is_number(nominal) and math.isfinite(nominal)):
+    if not (is_number(nominal) and math.isfinite(as_float(nominal))):
         raise GdtuoError(f"param_groups[i]['lr'] = {nominal!r}. Give a finite number.")
     if nominal == initial:
         return 1.0

@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gdtuo import groups
 from gdtuo.errors import GdtuoError
-from gdtuo.learner import FORMAT, Learner
+from gdtuo.learner import FORMAT, Learner, Parts
 from gdtuo.loading import check_state
 from gdtuo.safeguards import NO_SAFEGUARDS
 from gdtuo.tower import Tower
@@ -38,6 +38,9 @@ class _Rows:
     free: int = 0  #: rows of the last block; the others are full
 
     def append(self, step: int, row: Tensor) -> None:
+        if self.free and (self.blocks[-1].dtype, self.blocks[-1].device) != (row.dtype, row.device):
+            self.blocks[-1] = self.blocks[-1][: -self.free].clone()  # the tower was cast or moved
+            self.free = 0
         if self.free == 0:
             self.blocks.append(row.new_empty(BLOCK, len(row)))
             self.free = BLOCK
@@ -46,7 +49,8 @@ class _Rows:
         self.steps.append(step)
 
     def whole(self) -> Tensor:
-        return torch.cat(self.blocks)[: len(self.steps)]
+        device = self.blocks[-1].device
+        return torch.cat([block.to(device) for block in self.blocks])[: len(self.steps)]
 
 
 class _Curve(NamedTuple):
@@ -176,6 +180,7 @@ class History:
             n, levels = len(rows.steps), self.optimizer._levels[i]
             store = {key: x[..., x.shape[-1] - n :] for key, x in shared.items()} | self._read(i)
             parts = groups.parts(self.optimizer.param_groups[i], per)
+            without = self._without_elements(i, parts)
             for j, level in enumerate(levels):
                 values = vars(level.values(*Learner(levels, store, NO_SAFEGUARDS).coordinates(j)))
                 slopes = level.split(level.learned, store[f"level{j}.hypergradient"])
@@ -191,7 +196,13 @@ class History:
                     for (entry, part), *numbers in zip(
                         itertools.product(names, own), value, slope, strict=True
                     ):
-                        yield _Curve(i, j, entry, str(part), rows.steps, *numbers)
+                        if part not in without:
+                            yield _Curve(i, j, entry, str(part), rows.steps, *numbers)
+
+    def _without_elements(self, i: int, parts: Parts | None) -> set[Any]:
+        """Which of the tensors of group i have no mean over their elements."""
+        tensors = zip(parts or (), self.optimizer.param_groups[i]["params"], strict=False)
+        return {k for k, p in tensors if self.optimizer.per == "element" and not p.numel()}
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame of a row for each step and number.
@@ -289,16 +300,15 @@ class History:
         Raises:
             GdtuoError: it is the record of another tower, or of a later version of this package.
         """
-        keys = state_dict.keys() if isinstance(state_dict, Mapping) else set()
-        known = {"format", "step", "groups"} <= keys
-        saved = state_dict["groups"] if known else []
-        if not known or len(saved) > len(self.optimizer.param_groups):
+        if not _is_record(state_dict) or len(state_dict["groups"]) > len(
+            self.optimizer.param_groups
+        ):
             raise GdtuoError(
                 "History: this is not the state of a history of this tower. Load what its "
                 "state_dict() returned, with all groups in place."
             )
         loaded = []
-        for i, theirs in enumerate(saved):
+        for i, theirs in enumerate(state_dict["groups"]):
             group = self.optimizer.param_groups[i]
             learner = Learner(self.optimizer._levels[i], group, NO_SAFEGUARDS)
             check_state(learner, state_dict | theirs)
@@ -309,8 +319,23 @@ class History:
                     f"History: the record of group {i} has rows of {theirs['rows'].shape[-1]} "
                     f"numbers, this tower of {width}. Build it with the same per= and parameters."
                 )
-            loaded.append(_Rows(theirs["steps"].tolist(), [theirs["rows"].to(tensors[0])]))
+            kept = theirs["rows"].to(tensors[0].device)
+            loaded.append(_Rows(theirs["steps"].tolist(), [kept]))
         self._rows, self.step = loaded, int(state_dict["step"])
+
+
+def _is_record(given: Any) -> bool:
+    """Whether it is laid out as what `History.state_dict` returns."""
+    if not isinstance(given, Mapping) or not {"format", "step", "groups"} <= given.keys():
+        return False
+    groups = given["groups"]
+    return (
+        type(given["step"]) is int
+        and isinstance(groups, Sequence)
+        and all(isinstance(each, Mapping) for each in groups)
+        and all(isinstance(each.get(key), Tensor) for each in groups for key in ("steps", "rows"))
+        and all(each["steps"].dim() == 1 and each["rows"].dim() == 2 for each in groups)
+    )
 
 
 def _imported(name: str, by: str) -> Any:

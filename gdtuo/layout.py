@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gdtuo.core import Inputs, Level, copied, given_to
+from gdtuo.core import Inputs, Level, copied, first_state, given_to, pull_back, update
 from gdtuo.errors import GdtuoError
 from gdtuo.rule import RESERVED, Rule, State
 
@@ -31,7 +31,10 @@ def levels_of(rule: Rule) -> tuple[Level, ...]:
         level = Level(each, each.learned, constant, lr_for, *keys, each.inputs)
         with _on_a_trial(each, w):
             handed_on, own_dtype = _try(level, w, copied(state)), _own_dtype(each, w, state)
-        levels.append(dataclasses.replace(level, handed_on=handed_on, own_dtype=own_dtype))
+            level = dataclasses.replace(level, handed_on=handed_on, own_dtype=own_dtype)
+            if level.learned:
+                _pull_back(level, w)
+        levels.append(level)
     return tuple(levels)
 
 
@@ -97,9 +100,7 @@ def _try(level: Level, w: Tensor, state: State) -> frozenset[str]:
     changes nothing it is given: what it was given is what the next step differentiates. Returns
     `Level.handed_on`."""
     rule, g = level.rule, torch.ones_like(w)
-    learned, constant = (
-        level.initial(x, torch.float64, w.device).to(w) for x in (level.learned, level.constant)
-    )
+    learned, constant = _initial(level, w)
     h, further = given_to(level, learned, constant, Inputs(g, state, 1), g)
     if "w" in level.inputs:
         further["w"] = w
@@ -128,6 +129,23 @@ def _try(level: Level, w: Tensor, state: State) -> frozenset[str]:
         f"{type(rule).__name__}.update {fault}. Expected a step of the shape of g, and a new state "
         f"of {', '.join(state) or 'nothing'}, as init has it; what is given has to stay as it is."
     )
+
+
+def _pull_back(level: Level, w: Tensor) -> None:
+    """Raise `GdtuoError` unless an update of ``w`` has a derivative with respect to what is
+    learned: now, and not in a step that other groups have taken by then."""
+    learned, constant = _initial(level, w)
+    inputs = Inputs(torch.ones_like(w), first_state(level.rule, w), 1, w)
+    if not level.lags:
+        inputs = Inputs(None, update(level, learned, constant, inputs)[1], 1)
+    pull_back(level, learned, constant, inputs, torch.ones_like(w))
+
+
+def _initial(level: Level, w: Tensor) -> tuple[Tensor, Tensor]:
+    """The coordinates that ``level`` starts from, learned and constant, as they go with ``w``."""
+    dtype = torch.float64  # in which any value can be kept
+    learned, constant = (level.initial(x, dtype, w.device) for x in (level.learned, level.constant))
+    return learned.to(w), constant.to(w)
 
 
 def _memory(tensor: Tensor) -> int:
@@ -171,5 +189,7 @@ def encoded(text: str) -> Tensor:
     return torch.tensor(list(text.encode()), dtype=torch.uint8)
 
 
-def decoded(text: Tensor) -> str:
-    return bytes(text.tolist()).decode()
+def decoded(text: Any) -> str | None:
+    """The text; None of what is none."""
+    is_text = isinstance(text, Tensor) and text.dtype == torch.uint8
+    return bytes(text.reshape(-1).tolist()).decode(errors="replace") if is_text else None

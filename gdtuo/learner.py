@@ -81,6 +81,16 @@ class Learner:
         for i in itertools.takewhile(lambda i: self.levels[i].learned, range(len(self.levels))):
             self._cell_above(i).initialize(dtype)
 
+    def is_new(self) -> bool:
+        """Whether all values are those of the rule, to the precision they are kept in."""
+        anew, (learned, constant) = Learner(self.levels, {}, self.safeguards), self.coordinates(0)
+        anew.initialize(learned.dtype, constant.device, None)
+        pairs = zip(self._all_coordinates(), anew._all_coordinates(), strict=True)
+        return self.store["steps"] == 0 and all(torch.equal(x, y) for x, y in pairs)
+
+    def _all_coordinates(self) -> list[Tensor]:
+        return [x for i in range(len(self.levels)) for x in self.coordinates(i)]
+
     def add_start(self) -> None:
         """What `gdtuo.strides` keeps, where it isn't there yet."""
         if self.safeguards.start is not None:
@@ -155,21 +165,26 @@ class Learner:
             if bool(self.store[f"level{i}.frozen"] & bit) != frozen:
                 self.store[f"level{i}.frozen"] ^= bit | bit << len(learned)
 
-    def _without_frozen(self, i: int, v: Tensor, last: bool = False) -> Tensor:
-        """``v``, a row for each learned entry of level i, with 0 in the rows that are frozen, or
-        that were in the level's ``last`` step."""
+    def _free(self, i: int, last: bool = False) -> Tensor | None:
+        """Which learned entries of level i are not frozen, or were not in the level's ``last``
+        step: a flag for each row. None: all of them."""
         level, bits = self.levels[i], self.store[f"level{i}.frozen"]
         if last:
             bits ^= bits >> len(level.learned)
         if bits == 0:
-            return v
-        free = [
+            return None
+        flags = [
             not bits >> j & 1
             for j, name in enumerate(level.learned)
             for _ in range(level.size(name))
         ]
-        mask = torch.tensor(free, device=v.device)
-        return torch.where(mask.view(-1, *[1] * (v.dim() - 1)), v, 0.0)
+        learned = self.coordinates(i)[0]
+        return torch.tensor(flags, device=learned.device).view(-1, *[1] * (learned.dim() - 1))
+
+    def _without_frozen(self, i: int, v: Tensor, last: bool = False) -> Tensor:
+        """``v``, a row for each learned entry of level i, with 0 in the rows that are not free."""
+        free = self._free(i, last)
+        return v if free is None else torch.where(free, v, 0.0)
 
     def propose(self, v: Tensor) -> list[HyperStep]:
         """The step of all levels, level 0's first, given ``v``, the hypergradient of level 0's."""
@@ -187,8 +202,9 @@ class Learner:
             above = steps[i].learned if i < len(steps) else learned
             made = steps[i - 1]
             step, made.state = update(self.levels[i], above, constant, made.inputs)
-            moved = made.learned - self._without_frozen(i - 1, step)
-            made.learned = self.levels[i - 1].bounded(moved)
+            moved = self.levels[i - 1].bounded(made.learned - step)
+            free = self._free(i - 1)
+            made.learned = moved if free is None else torch.where(free, moved, made.learned)
         return steps
 
     def commit(self, steps: list[HyperStep], ok: Tensor | None = None) -> None:

@@ -12,10 +12,14 @@ from gdtuo import groups
 from gdtuo.cell import GUARDED, Store, halved
 from gdtuo.core import Inputs, Level, update
 from gdtuo.errors import GdtuoError
+from gdtuo.hyperparameters import is_number
 from gdtuo.layout import decoded
 from gdtuo.learner import BEGUN, COUNTS, FORMAT, MOVED, Learner
 from gdtuo.safeguards import NO_SAFEGUARDS
 from gdtuo.sharded import parts, shown
+
+#: What is kept under each of the names `GUARDED`.
+FLAGS = dict(zip(GUARDED, (torch.tensor(0), torch.tensor(True)), strict=True))
 
 
 def load(
@@ -42,6 +46,7 @@ def load(
                 f"The state is a dictionary of {', '.join(map(repr, given)) or 'nothing'}. Give "
                 "what `state_dict()` returned."
             )
+        _check_nesting(given)
         groups.check_alike(optimizer.param_groups, given["param_groups"])
         try:
             given = _upgraded(given, levels_of)
@@ -132,14 +137,15 @@ def _copied(store: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_state(learner: Learner, saved: Store) -> None:
     """Raise `GdtuoError` unless ``saved`` is the state of a tower of this structure."""
-    if "tower" not in saved:
+    theirs, ours = decoded(saved.get("tower")), decoded(learner.store["tower"])
+    version = saved.get("format", 0)
+    if theirs is None or type(version) is not int:
         raise GdtuoError("This is not the state of a gdtuo.Tower. Load it where it was saved.")
-    if (theirs := saved.get("format", 0)) > FORMAT:
+    if version > FORMAT:
         raise GdtuoError(
-            f"The state has format {theirs}; this version of gdtuo reads up to "
+            f"The state has format {version}; this version of gdtuo reads up to "
             f"{FORMAT}. Upgrade gdtuo."
         )
-    theirs, ours = decoded(saved["tower"]), decoded(learner.store["tower"])
     if theirs != ours:
         raise GdtuoError(
             f"The state is that of another tower.\n  saved: {theirs}\n  here:  {ours}\n"
@@ -180,19 +186,67 @@ def _check_layout(learner: Learner, saved: Store) -> None:
             f"The state has no {', '.join(sorted(lacking))} in a group. Give all of what "
             "`state_dict()` returned."
         )
+    full = Learner(learner.levels, dict(learner.store), learner.safeguards)
+    if "level0.learned" in full.store:  # and not in another group's
+        full.start_counts()  # which a guard may have kept there
+    flags = {key: flag for pair in pairs for key, flag in zip(pair, FLAGS.values(), strict=True)}
+    # Under a guard the last is a tensor; the first may be, and is looked at when it is read.
+    factors = {"lr": None, "previous_lr_factor": 1.0}
+    factor = saved["previous_lr_factor"]
+    if isinstance(factor, Tensor) and factor.numel() == 1:
+        saved = saved | {"previous_lr_factor": factor.item()}
+    _check_entries({**full.store, **flags, **factors}, saved, "a group")
+
+
+def _check_nesting(given: Mapping[str, Any]) -> None:
+    """Raise `GdtuoError` unless there are dictionaries and lists where there are to be."""
+    saved, states = given["param_groups"], given["state"]
+    if not isinstance(saved, (list, tuple)) or not isinstance(states, Mapping):
+        fault = f"a {type(saved).__name__} of groups and a {type(states).__name__} of states"
+    elif not all(isinstance(each, Mapping) for each in (*saved, *states.values())):
+        fault = "something else than a dictionary for a group or a parameter"
+    elif not all(isinstance(each.get("params", ()), (list, tuple)) for each in saved):
+        fault = "something else than a list of a group's parameters"
+    elif not all(type(each.get("format", 0)) is int for each in saved):
+        fault = "something else than a number for a format"
+    else:
+        return
+    raise GdtuoError(f"The state has {fault}. Give what `state_dict()` returned.")
 
 
 def _check_kept(p: Tensor, ours: dict[str, Any], saved: dict[str, Any], level: Level) -> None:
+    """Raise `GdtuoError` unless ``saved`` has everything of a parameter, and as it is to be."""
+    of = f"a parameter of shape {list(p.shape)}"
     needed = (*level.state_keys, *level.previous_keys, "step", "is_kept")
     if lacking := [key for key in needed if key not in saved] or halved(saved, GUARDED):
         raise GdtuoError(
-            f"The state has no {', '.join(lacking)} for a parameter of shape {list(p.shape)}. Give "
-            "all of what `state_dict()` returned."
+            f"The state has no {', '.join(lacking)} for {of}. Give all of what `state_dict()` "
+            "returned."
         )
-    for key, value in ours.items():
-        theirs = saved.get(key)
-        if isinstance(value, Tensor) and isinstance(theirs, Tensor) and theirs.shape != value.shape:
+    _check_entries({**ours, **FLAGS, "left_out": 0}, saved, of)
+
+
+def _check_entries(ours: Mapping[str, Any], saved: Mapping[str, Any], of: str) -> None:
+    """Raise `GdtuoError` unless what both have is alike: tensors of a shape and kind, numbers."""
+    for key in (key for key in ours if key in saved):
+        value, theirs = ours[key], saved[key]
+        if isinstance(value, Tensor):
+            fits = isinstance(theirs, Tensor) and _layout(theirs) == _layout(value)
+        elif isinstance(value, float):
+            fits = is_number(theirs)
+        else:
+            fits = not isinstance(value, int) or type(theirs) is int
+        if not fits:
+            what = repr(theirs)
+            if isinstance(theirs, Tensor):
+                in_shape = isinstance(value, Tensor) and theirs.shape == value.shape
+                what = str(theirs.dtype) if in_shape else f"shape {list(theirs.shape)}"
             raise GdtuoError(
-                f"The state has a {key} of shape {list(theirs.shape)} for a parameter of shape "
-                f"{list(p.shape)}. Build the tower from the same model, in the same order."
+                f"The state has a {key} of {what} for {of}. Build the tower from the same model, "
+                "in the same order, and give what `state_dict()` returned."
             )
+
+
+def _layout(x: Tensor) -> tuple[torch.Size, torch.dtype | None]:
+    """The shape, and the dtype of what stays in it: numbers are cast to the tower's."""
+    return x.shape, None if x.is_floating_point() else x.dtype

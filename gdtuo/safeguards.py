@@ -40,8 +40,8 @@ class Safeguards:
             size, their first step is to be: the step size that level 0 starts from is brought to
             the nearest end of that range, as if no schedule had a part in it. So a first guess may
             be anything. A step of length 0 is not the first one, for up to 100 steps, of which one
-            flag is read from the device, as a rule in the second step alone. None: it starts as
-            given.
+            flag is read from the device, as a rule in the second step alone; one that the guard
+            skips is none at all. None: it starts as given.
         stride: how long a step of all parameters that share a step size may be, relative to their
             norm. Where it would be longer, the step size is brought down by as much before the step
             is taken, which is then as long as that. It may be longer where a part of it does not

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gdtuo.cell import Cell
+from gdtuo.cell import Cell, Store
 from gdtuo.learner import BEGUN, MOVED, Learner
 from gdtuo.ranks import Ranks
 
@@ -32,10 +32,12 @@ def begin(drafts: Sequence[Draft], ranks: Ranks | None) -> None:
 
     A step of length 0 says nothing of that: behind a layer that starts at 0 all gradients do.
     """
-    for made in drafts:
-        _mark_begun(made.learner)
+    fresh = [made for made in drafts if _is_fresh(made.learner)]
+    for made in fresh:
+        if not made.learner.is_free(0):  # what is frozen begins where it is
+            made.moves = torch.ones_like(made.learner.store[MOVED])
     plans = [  # log lr of 0: a step size of 1
-        (made, torch.zeros_like(made.learned)) for made in drafts if _is_fresh(made.learner)
+        (made, torch.zeros_like(made.learned)) for made in fresh if made.moves is None
     ]
     for made, relative in _lengths(plans, ranks, is_scheduled=False):
         _bring_into_range(made, relative)
@@ -100,15 +102,14 @@ def _relative(total: Tensor) -> Tensor:
     return relative
 
 
-def _mark_begun(learner: Learner) -> None:
-    """Keep that all have moved, so that the device is asked until then only."""
+def _is_fresh(learner: Learner) -> bool:
+    """Whether the first step is still to come, of some that are to begin in range."""
     store = learner.store
-    if learner.safeguards.start is None or store[BEGUN]:
-        return
-    if not learner.is_free(0):  # what is frozen begins where it is
-        store[BEGUN] = 1
-    elif store["steps"] > 0:
-        store[BEGUN] = int(store["steps"] >= PATIENCE or _have_all(store[MOVED]))
+    if learner.safeguards.start is None:
+        return False
+    if not store[BEGUN] and store["steps"] > 0:  # kept, so that the device is asked until then only
+        store[BEGUN] = int(_have_all(store[MOVED]) or _is_patience_over(store))
+    return not store[BEGUN]
 
 
 def _have_all(moved: Tensor) -> bool:
@@ -116,9 +117,9 @@ def _have_all(moved: Tensor) -> bool:
     return bool(moved.all())
 
 
-def _is_fresh(learner: Learner) -> bool:
-    """Whether the first step is still to come, of some that are to begin in range."""
-    return learner.safeguards.start is not None and not learner.store[BEGUN]
+def _is_patience_over(store: Store) -> bool:
+    tried = int(store["steps"])
+    return tried >= PATIENCE and tried - int(store.get("guard.skipped", 0)) >= PATIENCE
 
 
 def _is_limited(learner: Learner) -> bool:

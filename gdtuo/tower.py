@@ -151,7 +151,7 @@ class Tower(Controls):
         self._ranks = ranks  # from here on nothing is refused, and what is another group's changes
         if shared.store is not group:
             learner.share()
-            if not is_followed and shared.store["steps"] == 0:
+            if not is_followed and shared.is_new():
                 # Another precision by the new group; what is frozen stays so.
                 frozen = {k: v for k, v in shared.store.items() if k.endswith(".frozen")}
                 shared.initialize(*kind, None)

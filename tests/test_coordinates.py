@@ -9,7 +9,7 @@ import torch
 
 import gdtuo
 from gdtuo.hyperparameters import COORDINATES
-from tests.problem import make_model, train
+from tests.problem import make_model, make_tower, train
 
 VALUES = {"raw": -0.3, "square_root": 0.3, "logistic": 0.9, "log": 1e-5, "logit": 0.9}
 
@@ -120,3 +120,17 @@ def test_an_upper_bound_that_is_1_in_float32():
     gdtuo.Tower([torch.zeros(3, dtype=torch.float64, requires_grad=True)], rule)
     with pytest.raises(gdtuo.GdtuoError, match=r"beta2=0\.99999999 is 1 in torch\.float32"):
         gdtuo.Tower([torch.zeros(3, requires_grad=True)], rule)
+
+
+def test_what_is_frozen_outside_its_bounds_stays_there():
+    upper = gdtuo.SGD(1e-3)
+    _, saved = make_tower(gdtuo.SGD(0.5, momentum=0.5, optimizer=upper))
+    bounded = gdtuo.SGD(0.05, momentum=0.5, bounds={"lr": (0.01, 0.1)}, optimizer=upper)
+    model, tower = make_tower(bounded)
+    tower.load_state_dict(saved.state_dict())
+    tower.freeze("lr")
+    train(model, tower, 2)
+    assert tower.hyperparameters()[0]["lr"] == 0.5
+    tower.unfreeze("lr")
+    train(model, tower, 1)
+    assert tower.hyperparameters()[0]["lr"] == pytest.approx(0.1)

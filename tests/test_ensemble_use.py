@@ -212,6 +212,7 @@ SGD = gdtuo.SGD(0.1, optimizer=gdtuo.SGD(0.01))
         (lambda: Ensemble(models(), Coupled()), "Coupled is not elementwise"),
         (lambda: Ensemble(models(), 0.1), "Ensemble: rule=0.1 is not a rule"),
         (lambda: Ensemble([nn.Tanh()], SGD), "Ensemble: a Tanh has no parameters"),
+        (lambda: Ensemble([nn.LazyLinear(2)], SGD), "lazy layers .* Call each model once"),
         (lambda: Ensemble(models(), SGD, safeguards=None), "Ensemble: safeguards=None"),
         (lambda: Ensemble(models(), SGD).member("0"), "member='0', but there are 3"),
         (lambda: Ensemble(models(), SGD).load_state_dict(3), "The state is a int and not that"),

@@ -421,6 +421,30 @@ REFUSED = {
         lambda: stepped_along([1j * torch.ones_like(p) for p in parameters()]),
         r"Tower\.step: a cotangent of shape .*, torch\.complex128, cpu for .* Give a dense",
     ),
+    "cotangents that are no floating-point numbers": (
+        lambda: stepped_along([torch.ones_like(p, dtype=torch.int64) for p in parameters()]),
+        r"Tower\.step: a cotangent of shape .*, torch\.int64, cpu for .* Give a dense",
+    ),
+    "a sparse parameter": (
+        lambda: Tower([nn.Parameter(torch.eye(2).to_sparse())], ADAM),
+        r"Tower: a parameter of shape \(2, 2\) is sparse\. Give a dense one",
+    ),
+    "names in a tensor": (
+        lambda: Adam(optimizer=SGD(), learn=torch.tensor(1.0)),
+        r"Adam: learn=tensor\(1\.\)\. Give names",
+    ),
+    "bounds in a tensor": (
+        lambda: SGD(bounds=torch.tensor(1.0)),
+        r"SGD: bounds=tensor\(1\.\)\. Give it by name",
+    ),
+    "an lr that no float is as large as": (
+        lambda: stepped(with_edit(Tower(parameters(), ADAM), lr=10**400)),
+        r"param_groups\[i\]\['lr'\] = 10{400}\. Give a finite number",
+    ),
+    "no lr": (
+        lambda: stepped(with_edit(Tower(parameters(), ADAM), lr=None)),
+        r"param_groups\[i\]\['lr'\] = None\. Give a finite number",
+    ),
     "a cotangent elsewhere": (
         lambda: stepped_along([torch.ones_like(p, device="meta") for p in parameters()]),
         r"Tower\.step: a cotangent of shape .*, meta for a parameter of shape .*, cpu\. Give",

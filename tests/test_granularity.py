@@ -279,3 +279,17 @@ def test_a_group_that_learns_nothing_is_no_hindrance_to_freezing():
     assert tower._learner(1).is_free(0)
     with pytest.raises(gdtuo.GdtuoError, match="Level 1 of"):
         tower.freeze(level=1)
+
+
+@pytest.mark.parametrize("loads", [True, False])
+def test_a_wider_group_widens_what_is_learned(loads):
+    """To the rule's values in all digits, unless others were loaded."""
+    rule = gdtuo.SGD(0.05, optimizer=gdtuo.SGD(1e-3))
+    tower = gdtuo.Tower([nn.Parameter(torch.ones(2))], rule, per="tower")
+    if loads:
+        other = gdtuo.SGD(0.3, optimizer=gdtuo.SGD(1e-3))
+        saved = gdtuo.Tower([nn.Parameter(torch.ones(2))], other, per="tower")
+        tower.load_state_dict(saved.state_dict())
+    tower.add_param_group({"params": [nn.Parameter(torch.ones(2, dtype=torch.float64))]})
+    expected = torch.tensor(0.3).item() if loads else 0.05
+    assert tower.hyperparameters()[0]["lr"] == expected

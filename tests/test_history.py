@@ -364,3 +364,37 @@ def test_nothing_learned_has_a_frame_but_no_plot():
     assert frame.query("name == 'lr'").value.tolist() == pytest.approx([0.1, 0.1])
     with pytest.raises(gdtuo.GdtuoError, match="nothing that is learned"):
         history.plot()
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+def test_a_model_that_is_cast_is_recorded_in_its_digits(resumes):
+    model = make_model(torch.float32)
+    tower = gdtuo.Tower(model.parameters(), gdtuo.SGD(0.05, optimizer=gdtuo.SGD(0.01)))
+    history = History(tower)
+    train(model, tower, 2, dtype=torch.float32)
+    first = tower.hyperparameters()[0]["lr"]
+    model.double()
+    if resumes:
+        state = history.state_dict()
+        history.close()
+        history = History(tower)
+        history.load_state_dict(state)
+    train(model, tower, 2)
+    frame = history.to_frame()
+    values = frame[(frame.level == 0) & (frame.name == "lr")].value.tolist()
+    assert values[1] == first
+    assert values[3] == tower.hyperparameters()[0]["lr"]
+    assert copy.deepcopy(history).to_frame().equals(frame)
+
+
+def test_a_tensor_without_elements_has_no_mean():
+    w, empty = nn.Parameter(torch.ones(2)), nn.Parameter(torch.zeros(0, 3))
+    tower = gdtuo.Tower([w, empty], gdtuo.SGD(0.05, optimizer=gdtuo.SGD(0.01)), per="element")
+    history = History(tower)
+    for p in (w, empty):
+        p.grad = torch.ones_like(p)
+    tower.step()
+    frame = history.to_frame()
+    learned = frame[(frame.level == 0) & (frame.name == "lr")]
+    assert learned.part.tolist() == ["0"]
+    assert learned.value.notna().all()

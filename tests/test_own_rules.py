@@ -202,14 +202,33 @@ def test_an_update_that_does_not_use_what_it_is_to_learn():
     class Idle(gdtuo.Rule):
         lr: float = gdtuo.hyperparameter(1.0)
         unused: float = gdtuo.hyperparameter(1.0)
+        elementwise = True
 
         def update(self, g, state, h):
             return h.lr * g, state
 
-    model = make_model()
-    tower = gdtuo.Tower(model.parameters(), Idle(0.1, optimizer=gdtuo.SGD(0.1), learn=["unused"]))
-    train(model, tower, 1)
+    idle = Idle(0.1, optimizer=gdtuo.SGD(0.1), learn=["unused"])
     with pytest.raises(gdtuo.GdtuoError, match=r"Idle has no derivative .* unused.*learn="):
+        gdtuo.Tower(make_model().parameters(), idle)
+    with pytest.raises(gdtuo.GdtuoError, match=r"Idle has no derivative .* unused.*learn="):
+        gdtuo.Tower(make_model().parameters(), gdtuo.SGD(0.1, optimizer=idle))
+    gdtuo.Tower(make_model().parameters(), Idle(0.1, optimizer=gdtuo.SGD(0.1)))
+
+
+class OfMatrices(gdtuo.Rule):
+    """Its step size is used by matrices alone."""
+
+    lr: float = gdtuo.hyperparameter(0.1)
+
+    def update(self, g, state, h):
+        return (h.lr * g if g.dim() == 2 else g), state
+
+
+def test_an_update_that_uses_what_it_is_to_learn_by_some_tensors_only():
+    model = make_model()
+    tower = gdtuo.Tower(model.parameters(), OfMatrices(optimizer=gdtuo.SGD(0.1)))
+    train(model, tower, 1)
+    with pytest.raises(gdtuo.GdtuoError, match=r"OfMatrices has no derivative .* lr"):
         train(model, tower, 1)
 
 

@@ -107,6 +107,33 @@ def test_a_first_step_that_is_skipped_is_not_the_first():
 
 
 @pytest.mark.filterwarnings("ignore:gdtuo.*skipped:RuntimeWarning")
+@pytest.mark.parametrize(("skipped", "is_frozen"), [(PATIENCE + 1, False), (1, True)])
+def test_steps_that_are_skipped_use_up_no_start(skipped, is_frozen):
+    model = make_model()
+    safe = Safeguards(start=(1e-3, 1e-3), guard=2 * PATIENCE)
+    tower = gdtuo.Tower(model.parameters(), LOG_SGD, safeguards=safe)
+    if is_frozen:
+        tower.freeze()
+    for p in model.parameters():
+        p.grad = torch.full_like(p, math.nan)
+    for _ in range(skipped):
+        tower.step()
+    assert tower.skipped_steps == skipped
+    tower.unfreeze()
+    assert one_step(model, tower) == pytest.approx(1e-3, rel=1e-9)
+
+
+def test_what_was_frozen_in_its_first_step_does_not_start_later():
+    model = make_model()
+    tower = gdtuo.Tower(model.parameters(), LOG_SGD, safeguards=Safeguards(start=(1e-3, 1e-3)))
+    tower.freeze()
+    train(model, tower, 1)
+    tower.unfreeze()
+    train(model, tower, 1, start=1)
+    assert lr_of(tower) == pytest.approx(0.05, rel=0.01)
+
+
+@pytest.mark.filterwarnings("ignore:gdtuo.*skipped:RuntimeWarning")
 def test_a_step_that_is_skipped_while_nothing_is_learned_brings_nothing_into_range():
     """The other group's gradient is at fault."""
     tensors = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
