@@ -4,6 +4,7 @@ exact resume in the middle."""
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 import hypothesis
@@ -14,14 +15,14 @@ from torch import Tensor
 
 import gdtuo
 from gdtuo import Rule, Safeguards
-from tests.problem import loss_at, make_model, parameters_of, same
+from tests.problem import batch, loss_at, make_model, parameters_of, same
 from tests.rules_table import towers
 from tests.test_contract import read, through_a_file
 from tests.test_memory import live_tensors
 
 STEPS, BREAK = 20, 10
 BOOLEANS = st.booleans()
-DTYPES = st.sampled_from([torch.float64, torch.float32, torch.bfloat16])
+DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +125,7 @@ def plans(draw):
         lr_of_second=lr,
         grouped=grouped,
         per=per,
-        dtype=draw(DTYPES),
+        dtype=draw(st.sampled_from(DTYPES)),
         safeguards=safeguards,
         maximize=draw(BOOLEANS),
         scheduled=draw(BOOLEANS),
@@ -184,6 +185,8 @@ def test_a_thousand_more_and_no_tensor_is_left_behind():
     def every(plan):
         check(plan)
 
+    for number, dtype in itertools.product(range(4), DTYPES):
+        batch(number, dtype)  # which is kept
     before = live_tensors()
     every()
     assert live_tensors() - before < 10
