@@ -211,6 +211,8 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _plot(options: argparse.Namespace) -> int:
+    if options.study:
+        find(options.study)  # or it says which there are
     # Drawing depends on this package, so it is called as a user would call it.
     command = [sys.executable, "-m", "paper_figures", "--results", os.fspath(options.results)]
     command += [options.study] if options.study else []

@@ -223,7 +223,8 @@ def expect_declared(cls: type[Rule], base: type[Rule]) -> None:
         if name not in common and name not in cls.specs:
             raise GdtuoError(
                 f"{cls.__name__}: {name} is declared as neither a hyperparameter nor a constant. "
-                f"Write {name}: float = gdtuo.constant(...), or ClassVar if it is always the same."
+                f"Write {name}: float = gdtuo.constant(default=...), or ClassVar if it is always "
+                "the same."
             )
         if name in cls.specs and hasattr(base, name):
             raise GdtuoError(f"{cls.__name__}: every rule has {name} already. Choose another name.")

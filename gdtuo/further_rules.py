@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gdtuo.errors import GdtuoError
 from gdtuo.hyperparameters import (
+    StepSize,
     constant,
     hyperparameter,
     logistic,
@@ -51,13 +52,13 @@ class AdamW(Rule):
         AdamW(weight_decay=0.1) / SGD(1e-05)
     """
 
-    lr: float = hyperparameter(0.001)
-    beta1: float = hyperparameter(0.9, domain=unit_interval, coordinates=logistic)
-    beta2: float = hyperparameter(0.999, domain=unit_interval, coordinates=logistic)
+    lr: StepSize = hyperparameter(default=0.001)
+    beta1: float = hyperparameter(default=0.9, domain=unit_interval, coordinates=logistic)
+    beta2: float = hyperparameter(default=0.999, domain=unit_interval, coordinates=logistic)
     weight_decay: float = hyperparameter(
-        0.01, domain=non_negative, learned="when named", optional=True
+        default=0.01, domain=non_negative, learned="when named", optional=True
     )
-    eps: float = constant(1e-8)
+    eps: float = constant(default=1e-8)
 
     elementwise: ClassVar[bool] = True
 
@@ -116,11 +117,11 @@ class NAdam(Rule):
         NAdam / SGD(1e-05)
     """
 
-    lr: float = hyperparameter(0.002)
-    beta1: float = hyperparameter(0.9, domain=unit_interval, coordinates=logistic)
-    beta2: float = hyperparameter(0.999, domain=unit_interval, coordinates=logistic)
-    momentum_decay: float = constant(0.004)
-    eps: float = constant(1e-8)
+    lr: StepSize = hyperparameter(default=0.002)
+    beta1: float = hyperparameter(default=0.9, domain=unit_interval, coordinates=logistic)
+    beta2: float = hyperparameter(default=0.999, domain=unit_interval, coordinates=logistic)
+    momentum_decay: float = constant(default=0.004)
+    eps: float = constant(default=1e-8)
 
     elementwise: ClassVar[bool] = True
 
@@ -172,15 +173,15 @@ class Lion(Rule):
         Lion(weight_decay=0.1) / SGD(1e-08)
     """
 
-    lr: float = hyperparameter(1e-4)
+    lr: StepSize = hyperparameter(default=1e-4)
     beta1: float = hyperparameter(
-        0.9, domain=unit_interval, coordinates=logistic, learned="never", why_never=SIGN
+        default=0.9, domain=unit_interval, coordinates=logistic, learned="never", why_never=SIGN
     )
     beta2: float = hyperparameter(
-        0.99, domain=unit_interval, coordinates=logistic, learned="never", why_never=SIGN
+        default=0.99, domain=unit_interval, coordinates=logistic, learned="never", why_never=SIGN
     )
     weight_decay: float = hyperparameter(
-        0.0, domain=non_negative, learned="when named", optional=True
+        default=0.0, domain=non_negative, learned="when named", optional=True
     )
 
     elementwise: ClassVar[bool] = True
@@ -221,7 +222,7 @@ class Muon(Rule):
 
     It is for the matrices of hidden layers; the rest needs a group with a rule of its own. A step
     of a matrix depends on all of it, so that Muon can't be an upper level, and that a DTensor which
-    is sharded is gathered, 5 times a step (docs/distributed.md).
+    is sharded is gathered, 7 times a step, 5 without weight decay (docs/distributed.md).
 
     Args:
         lr: step size, raw coordinates, any finite number.
@@ -244,14 +245,14 @@ class Muon(Rule):
         >>> optimizer = gdtuo.Tower([{"params": [model.weight]}, rest], rule)
     """
 
-    lr: float = hyperparameter(0.001)
-    momentum: float = hyperparameter(0.95, domain=stable_momentum)
+    lr: float = hyperparameter(default=0.001)
+    momentum: float = hyperparameter(default=0.95, domain=stable_momentum)
     weight_decay: float = hyperparameter(
-        0.1, domain=non_negative, learned="when named", optional=True
+        default=0.1, domain=non_negative, learned="when named", optional=True
     )
-    nesterov: bool = constant(True)
-    ns_steps: float = constant(5, domain=positive_whole)
-    eps: float = constant(1e-7)
+    nesterov: bool = constant(default=True)
+    ns_steps: float = constant(default=5, domain=positive_whole)
+    eps: float = constant(default=1e-7)
 
     @property
     def inputs(self) -> frozenset[str]:

@@ -31,6 +31,7 @@ States = MutableMapping[Tensor, Store]
 
 # What a group may be given beside hyperparameters: torch's or the user's own.
 GROUP_KEYS = frozenset({"params", "rule", "param_names", "initial_lr", "name"})
+DECAY = "weight_decay"
 # What a rule may call a hyperparameter, and a group has for itself or for torch's schedulers.
 KEPT = frozenset({"lr", "unscheduled_lr", "previous_lr_factor", "steps", "format", "tower"})
 KEPT |= {"coordinates", "initial_lr", "max_lr", "min_lr", "swa_lr", "base_momentum", "max_momentum"}
@@ -57,6 +58,8 @@ def rule_of(group: Group, default: Rule, per: Granularity) -> Rule:
     rule: Rule = group.get("rule", default)
     check_bottom(rule)
     unknown = set(group) - set(rule.specs) - GROUP_KEYS
+    if group.get(DECAY) == 0:  # which asks for none, as trainers do of biases
+        unknown -= {DECAY}
     if unknown:
         raise GdtuoError(
             f"Tower: a parameter group gives {', '.join(sorted(map(repr, unknown)))}. Expected "

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeAlias
 
 from torch import Tensor
 
@@ -66,6 +66,9 @@ COORDINATES = {each.name: each for each in (raw, square_root, logistic, log, log
 
 switch = Domain("True or False", lambda v: v in (0.0, 1.0))
 
+#: Of an upper level: one, or one for each hyperparameter beneath, by its name.
+StepSize: TypeAlias = float | Mapping[str, float]
+
 Learned = Literal["by default", "unless 0", "when named", "never"]
 
 
@@ -106,7 +109,7 @@ def hyperparameter(
     Example:
         >>> import gdtuo
         >>> class Plain(gdtuo.Rule):
-        ...     lr: float = gdtuo.hyperparameter(0.1)
+        ...     lr: float = gdtuo.hyperparameter(default=0.1)
         ...     def update(self, g, state, h):
         ...         return h.lr * g, state
         >>> print(Plain(0.5, optimizer=gdtuo.SGD(1e-3)))

@@ -131,17 +131,21 @@ class Rule:
         cls.specs = {
             f.name: f.metadata["spec"] for f in dataclasses.fields(cls) if "spec" in f.metadata
         }
-        cls.accepts = frozenset(list(inspect.signature(cls.update).parameters)[4:])
+        first, further = (names := list(inspect.signature(cls.update).parameters))[:4], names[4:]
+        cls.accepts = frozenset(further)
         if _depth(cls, "update") < _depth(cls, "step_again"):  # that of another update
             cls.steps_again = False  # type: ignore[assignment, method-assign]
         arguments.expect_declared(cls, Rule)
         if "lr" not in cls.specs or cls.specs["lr"].learned is None:
             raise GdtuoError(
-                f"{cls.__name__} declares no lr. Add: lr: float = gdtuo.hyperparameter(0.01)"
+                f"{cls.__name__} declares no lr. Add: "
+                "lr: float = gdtuo.hyperparameter(default=0.01)"
             )
-        if not cls.accepts <= {"t", "w"}:
+        is_short = len(first) < 4 and cls.update is not Rule.update
+        if is_short or not cls.accepts <= {"t", "w"}:
+            asked = sorted(cls.accepts - {"t", "w"}) or f"({', '.join(first)})"
             raise GdtuoError(
-                f"{cls.__name__}.update asks for {sorted(cls.accepts - {'t', 'w'})}. Expected the "
+                f"{cls.__name__}.update asks for {asked}. Expected the "
                 "arguments self, g, state, h, and then t, w or both if the step depends on them."
             )
         cls.__init__ = arguments.refusing_unknown(cls.__init__, cls)  # type: ignore[method-assign]

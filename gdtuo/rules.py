@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gdtuo.errors import GdtuoError
 from gdtuo.hyperparameters import (
+    StepSize,
     constant,
     finite,
     hyperparameter,
@@ -64,13 +65,13 @@ class SGD(Rule):
         SGD(0.1, momentum=0.9) / SGD({lr: 1e-05, momentum: 1e-06})
     """
 
-    lr: float = hyperparameter(0.01)
-    momentum: float = hyperparameter(0.0, domain=stable_momentum, learned="unless 0")
+    lr: StepSize = hyperparameter(default=0.01)
+    momentum: float = hyperparameter(default=0.0, domain=stable_momentum, learned="unless 0")
     weight_decay: float = hyperparameter(
-        0.0, domain=non_negative, learned="when named", optional=True
+        default=0.0, domain=non_negative, learned="when named", optional=True
     )
-    dampening: float = constant(0.0, domain=finite, optional=True)
-    nesterov: bool = constant(False, optional=True)
+    dampening: float = constant(default=0.0, domain=finite, optional=True)
+    nesterov: bool = constant(default=False, optional=True)
 
     elementwise: ClassVar[bool] = True
 
@@ -141,9 +142,9 @@ class AdaGrad(Rule):
         AdaGrad / AdaGrad
     """
 
-    lr: float = hyperparameter(0.01)
-    initial_accumulator_value: float = constant(0.1)
-    eps: float = constant(1e-10)
+    lr: StepSize = hyperparameter(default=0.01)
+    initial_accumulator_value: float = constant(default=0.1)
+    eps: float = constant(default=1e-10)
 
     elementwise: ClassVar[bool] = True
 
@@ -179,9 +180,9 @@ class RMSProp(Rule):
         RMSProp^lr / SGD(0.0001)
     """
 
-    lr: float = hyperparameter(0.01, domain=non_negative, coordinates=square_root)
-    gamma: float = hyperparameter(0.99, domain=unit_interval, coordinates=logistic)
-    eps: float = constant(1e-8)
+    lr: StepSize = hyperparameter(default=0.01, domain=non_negative, coordinates=square_root)
+    gamma: float = hyperparameter(default=0.99, domain=unit_interval, coordinates=logistic)
+    eps: float = constant(default=1e-8)
 
     elementwise: ClassVar[bool] = True
 
@@ -220,11 +221,11 @@ class Adam(Rule):
         Adam / SGD(1e-05)
     """
 
-    lr: float = hyperparameter(0.001)
-    beta1: float = hyperparameter(0.9, domain=unit_interval, coordinates=logistic)
-    beta2: float = hyperparameter(0.999, domain=unit_interval, coordinates=logistic)
-    eps: float = constant(1e-8)
-    initial_second_moment: float = constant(1e-8)
+    lr: StepSize = hyperparameter(default=0.001)
+    beta1: float = hyperparameter(default=0.9, domain=unit_interval, coordinates=logistic)
+    beta2: float = hyperparameter(default=0.999, domain=unit_interval, coordinates=logistic)
+    eps: float = constant(default=1e-8)
+    initial_second_moment: float = constant(default=1e-8)
 
     elementwise: ClassVar[bool] = True
 

@@ -121,7 +121,7 @@ class Tower(Controls):
         own tower; with ``per="tower"`` only values of constants."""
         checks.is_group(param_group)
         rule = groups.rule_of(param_group, self.rule, self.per)
-        own, levels = {"rule", *rule.specs}, levels_of(rule)
+        own, levels = {"rule", groups.DECAY, *rule.specs}, levels_of(rule)
         super().add_param_group({k: v for k, v in param_group.items() if k not in own})
         self._levels.append(levels)
         try:

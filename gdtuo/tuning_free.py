@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gdtuo.errors import GdtuoError
-from gdtuo.hyperparameters import constant, hyperparameter, logistic, unit_interval
+from gdtuo.hyperparameters import StepSize, constant, hyperparameter, logistic, unit_interval
 from gdtuo.rule import Rule, State, Values
 from gdtuo.rules import corrected_root, moments, root
 from gdtuo.safeguards import NO_SAFEGUARDS, Safeguards
@@ -55,11 +55,11 @@ class ScheduleFreeAdam(Rule):
         ScheduleFreeAdam(0.01) / SGD(1e-05)
     """
 
-    lr: float = hyperparameter(0.003)
-    beta1: float = hyperparameter(0.9, domain=unit_interval, coordinates=logistic)
-    beta2: float = hyperparameter(0.999, domain=unit_interval, coordinates=logistic)
-    power: float = constant(4.0)
-    eps: float = constant(1e-8)
+    lr: StepSize = hyperparameter(default=0.003)
+    beta1: float = hyperparameter(default=0.9, domain=unit_interval, coordinates=logistic)
+    beta2: float = hyperparameter(default=0.999, domain=unit_interval, coordinates=logistic)
+    power: float = constant(default=4.0)
+    eps: float = constant(default=1e-8)
 
     elementwise: ClassVar[bool] = True
 
@@ -110,13 +110,13 @@ class Seek(Rule):
         Adam^lr(1e-06, coordinates={lr: log}) / Seek
     """
 
-    lr: float = hyperparameter(0.02)
-    beta1: float = hyperparameter(0.9, domain=unit_interval, coordinates=logistic)
-    beta2: float = hyperparameter(0.99, domain=unit_interval, coordinates=logistic)
-    push: float = constant(0.4)
-    max_push: float = constant(0.9)
-    boost: float = constant(25.0)
-    eps: float = constant(1e-18)
+    lr: StepSize = hyperparameter(default=0.02)
+    beta1: float = hyperparameter(default=0.9, domain=unit_interval, coordinates=logistic)
+    beta2: float = hyperparameter(default=0.99, domain=unit_interval, coordinates=logistic)
+    push: float = constant(default=0.4)
+    max_push: float = constant(default=0.9)
+    boost: float = constant(default=25.0)
+    eps: float = constant(default=1e-18)
 
     elementwise: ClassVar[bool] = True
 
@@ -133,12 +133,12 @@ class Seek(Rule):
 
 
 #: What `default` is made of; see there.
-RULE = ScheduleFreeAdam(  # type: ignore[call-arg]
+RULE = ScheduleFreeAdam(
     1e-3,
     learn=("lr",),
     coordinates={"lr": "log"},
     trace=0.95,
-    optimizer=Seek(),  # type: ignore[call-arg]
+    optimizer=Seek(),
 )
 START, STRIDE = (0.003, 0.01), 0.02
 OPTIONS = ("per", "maximize", "safeguards", "compile", "capturable")  # of `Tower`

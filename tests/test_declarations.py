@@ -17,14 +17,14 @@ class Optional(gdtuo.Rule):
     """Of everything that may be left out: a hyperparameter, a constant, a switch; and ``w``, ``t``
     at some values only."""
 
-    lr: float = gdtuo.hyperparameter(0.05)
+    lr: float = gdtuo.hyperparameter(default=0.05)
     pull: float = gdtuo.hyperparameter(
-        0.0, domain=gdtuo.non_negative, learned="when named", optional=True
+        default=0.0, domain=gdtuo.non_negative, learned="when named", optional=True
     )
-    never: float = gdtuo.hyperparameter(1.0, learned="never", why_never="it is for show")
-    slowing: float = gdtuo.constant(0.0, optional=True)
-    upwards: bool = gdtuo.constant(False, optional=True)
-    always: bool = gdtuo.constant(True)
+    never: float = gdtuo.hyperparameter(default=1.0, learned="never", why_never="it is for show")
+    slowing: float = gdtuo.constant(default=0.0, optional=True)
+    upwards: bool = gdtuo.constant(default=False, optional=True)
+    always: bool = gdtuo.constant(default=True)
     elementwise = True
 
     @property
@@ -113,7 +113,7 @@ def test_what_is_never_learned_says_why():
 class Warming(gdtuo.Rule):
     """A number that is a function of ``t`` alone: the sum of 1 / t."""
 
-    lr: float = gdtuo.hyperparameter(0.02)
+    lr: float = gdtuo.hyperparameter(default=0.02)
     elementwise = True
 
     def init(self, w):

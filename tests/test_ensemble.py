@@ -104,8 +104,8 @@ def test_coordinates_bounds_and_step_sizes_by_name(text):
 class Everything(gdtuo.Rule):
     """Decay, momentum, and a number that is a function of t: all that an update may ask for."""
 
-    lr: float = gdtuo.hyperparameter(0.05)
-    decay: float = gdtuo.hyperparameter(0.1)
+    lr: float = gdtuo.hyperparameter(default=0.05)
+    decay: float = gdtuo.hyperparameter(default=0.1)
     elementwise = True
 
     def init(self, w):

@@ -167,7 +167,7 @@ def test_freezing_holds_for_all():
 class Coupled(gdtuo.Rule):
     """A rule whose step of an entry depends on the others."""
 
-    lr: float = gdtuo.hyperparameter(0.1)
+    lr: float = gdtuo.hyperparameter(default=0.1)
 
     def update(self, g, state, h):
         return h.lr * g / g.norm(), {}

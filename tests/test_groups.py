@@ -104,7 +104,7 @@ def test_a_parameter_that_is_given_twice():
 class Picky(gdtuo.Rule):
     """w <- w - lr g, of vectors."""
 
-    lr: float = gdtuo.hyperparameter(0.1)
+    lr: float = gdtuo.hyperparameter(default=0.1)
     elementwise = True
 
     def init(self, w):
@@ -143,8 +143,8 @@ def test_what_all_groups_share_stays_when_one_is_refused():
 class Named(gdtuo.Rule):
     """w <- w - lr g / steps: a constant by the name of what a tower keeps in a group."""
 
-    lr: float = gdtuo.hyperparameter(0.1)
-    steps: float = gdtuo.constant(5.0)
+    lr: float = gdtuo.hyperparameter(default=0.1)
+    steps: float = gdtuo.constant(default=5.0)
     elementwise = True
 
     def update(self, g, state, h):
@@ -157,3 +157,20 @@ def test_a_rule_may_call_a_constant_what_it_likes():
     w.grad = torch.ones(3)
     tower.step()
     assert w.tolist() == pytest.approx([0.98] * 3)
+
+
+def test_a_group_may_ask_for_no_weight_decay_of_a_rule_that_has_none():
+    model = make_model()
+    groups = [{"params": p, "weight_decay": 0.0} for p in model.parameters()]
+    tower = gdtuo.Tower(groups, SGD_SGD)
+    other = make_model()
+    plain = gdtuo.Tower([{"params": p} for p in other.parameters()], SGD_SGD)
+    assert train(model, tower, 3) == train(other, plain, 3)
+    with pytest.raises(gdtuo.GdtuoError, match="gives 'weight_decay'"):
+        gdtuo.Tower(
+            [{"params": p, "weight_decay": 0.1} for p in parameters_of(model)], gdtuo.Adam()
+        )
+
+
+def test_a_default_takes_it_too():
+    gdtuo.default([{"params": list(make_model().parameters()), "weight_decay": 0.0}])

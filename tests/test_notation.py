@@ -148,8 +148,8 @@ def test_any_text_is_a_tower_or_gets_the_error(text):
 
 def test_a_rule_of_ones_own_is_known():
     class Signum(gdtuo.Rule):
-        lr: float = gdtuo.hyperparameter(0.001)
-        temperature: float = gdtuo.constant(2.0)
+        lr: float = gdtuo.hyperparameter(default=0.001)
+        temperature: float = gdtuo.constant(default=2.0)
 
         def update(self, g, state, h):
             return h.lr * (self.temperature * g).tanh(), state
@@ -161,8 +161,8 @@ def test_a_rule_of_ones_own_is_known():
 
 def test_a_step_size_that_is_not_declared_first():
     class Late(gdtuo.Rule):
-        beta: float = gdtuo.hyperparameter(0.9)
-        lr: float = gdtuo.hyperparameter(0.1)
+        beta: float = gdtuo.hyperparameter(default=0.9)
+        lr: float = gdtuo.hyperparameter(default=0.1)
 
         def update(self, g, state, h):
             return h.lr * h.beta * g, state

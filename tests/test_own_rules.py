@@ -18,8 +18,10 @@ LOG = gdtuo.Coordinates("log", math.log, torch.exp)
 
 
 class Decayed(gdtuo.Rule):
-    lr: float = gdtuo.hyperparameter(0.05)
-    weight_decay: float = gdtuo.hyperparameter(0.1, domain=gdtuo.non_negative, learned="when named")
+    lr: float = gdtuo.hyperparameter(default=0.05)
+    weight_decay: float = gdtuo.hyperparameter(
+        default=0.1, domain=gdtuo.non_negative, learned="when named"
+    )
     elementwise = True
 
     def update(self, g, state, h, w):
@@ -29,8 +31,8 @@ class Decayed(gdtuo.Rule):
 class Normalized(gdtuo.Rule):
     """Each tensor's step has one norm."""
 
-    lr: float = gdtuo.hyperparameter(0.05, domain=gdtuo.non_negative, coordinates=LOG)
-    shift: float = gdtuo.hyperparameter(0.5)
+    lr: float = gdtuo.hyperparameter(default=0.05, domain=gdtuo.non_negative, coordinates=LOG)
+    shift: float = gdtuo.hyperparameter(default=0.5)
 
     def update(self, g, state, h):
         return h.lr * g / (g.norm() + h.shift * h.shift), state
@@ -39,8 +41,8 @@ class Normalized(gdtuo.Rule):
 class Slowing(gdtuo.Rule):
     """Asks for everything, in another order than is usual, and has a state."""
 
-    lr: float = gdtuo.hyperparameter(0.05)
-    power: float = gdtuo.hyperparameter(0.5)
+    lr: float = gdtuo.hyperparameter(default=0.05)
+    power: float = gdtuo.hyperparameter(default=0.5)
     elementwise = True
 
     def init(self, w):
@@ -145,7 +147,7 @@ def test_t_counts_the_updates_of_each_tensor():
 
 
 class Counting(gdtuo.Rule):
-    lr: float = gdtuo.hyperparameter(1.0)
+    lr: float = gdtuo.hyperparameter(default=1.0)
 
     def update(self, g, state, h, t):
         assert t.shape == ()
@@ -155,7 +157,7 @@ class Counting(gdtuo.Rule):
 class Velocity(gdtuo.Rule):
     """Its state depends on the step size: a schedule's factor matters to it too."""
 
-    lr: float = gdtuo.hyperparameter(0.1)
+    lr: float = gdtuo.hyperparameter(default=0.1)
     elementwise = True
 
     def init(self, w):
@@ -183,7 +185,7 @@ def test_a_schedule_s_factor_is_in_the_state_of_a_parameter_that_was_left_out():
 
 def test_half_precision_reads_w_in_float32():
     class Reading(gdtuo.Rule):
-        lr: float = gdtuo.hyperparameter(1.0)
+        lr: float = gdtuo.hyperparameter(default=1.0)
 
         def update(self, g, state, h, w, t):
             assert g.dtype == w.dtype == t.dtype == h.lr.dtype == torch.float32
@@ -200,8 +202,8 @@ def test_half_precision_reads_w_in_float32():
 
 def test_an_update_that_does_not_use_what_it_is_to_learn():
     class Idle(gdtuo.Rule):
-        lr: float = gdtuo.hyperparameter(1.0)
-        unused: float = gdtuo.hyperparameter(1.0)
+        lr: float = gdtuo.hyperparameter(default=1.0)
+        unused: float = gdtuo.hyperparameter(default=1.0)
         elementwise = True
 
         def update(self, g, state, h):
@@ -218,7 +220,7 @@ def test_an_update_that_does_not_use_what_it_is_to_learn():
 class OfMatrices(gdtuo.Rule):
     """Its step size is used by matrices alone."""
 
-    lr: float = gdtuo.hyperparameter(0.1)
+    lr: float = gdtuo.hyperparameter(default=0.1)
 
     def update(self, g, state, h):
         return (h.lr * g if g.dim() == 2 else g), state
@@ -236,20 +238,28 @@ def test_declarations_that_are_refused():
     with pytest.raises(gdtuo.GdtuoError, match=r"NoStepSize declares no lr\. Add: lr: float"):
 
         class NoStepSize(gdtuo.Rule):
-            rate: float = gdtuo.hyperparameter(0.1)
+            rate: float = gdtuo.hyperparameter(default=0.1)
 
     with pytest.raises(gdtuo.GdtuoError, match=r"ConstantStep declares no lr"):
 
         class ConstantStep(gdtuo.Rule):
-            lr: float = gdtuo.constant(0.1)
+            lr: float = gdtuo.constant(default=0.1)
 
     with pytest.raises(gdtuo.GdtuoError, match=r"Curious.update asks for \['loss'\].*Expected"):
 
         class Curious(gdtuo.Rule):
-            lr: float = gdtuo.hyperparameter(0.1)
+            lr: float = gdtuo.hyperparameter(default=0.1)
 
             def update(self, g, state, h, loss):
                 return h.lr * g, state
+
+    with pytest.raises(gdtuo.GdtuoError, match=r"Short.update asks for \(self, g, state\)\. Exp"):
+
+        class Short(gdtuo.Rule):
+            lr: float = gdtuo.hyperparameter(default=0.1)
+
+            def update(self, g, state):
+                return g, state
 
     with pytest.raises(gdtuo.GdtuoError, match=r"Normalized can't be an upper level.*elementwise"):
         gdtuo.SGD(optimizer=Normalized())
@@ -264,18 +274,18 @@ def test_fields_that_are_refused():
     with pytest.raises(gdtuo.GdtuoError, match=r"Taken: every rule has levels already"):
 
         class Taken(gdtuo.SGD):
-            levels: float = gdtuo.constant(2.0)
+            levels: float = gdtuo.constant(default=2.0)
 
     with pytest.raises(gdtuo.GdtuoError, match=r"Number: nan is a number. Choose another name"):
 
         class Number(gdtuo.SGD):
-            nan: float = gdtuo.constant(2.0)
+            nan: float = gdtuo.constant(default=2.0)
 
     with pytest.raises(gdtuo.GdtuoError, match=r"Rule: it has no update\. Give gdtuo\.SGD"):
         gdtuo.Rule()
 
     class Uncoded(gdtuo.Rule):
-        lr: float = gdtuo.hyperparameter(0.1, coordinates=LOG_ABOVE_0)
+        lr: float = gdtuo.hyperparameter(default=0.1, coordinates=LOG_ABOVE_0)
 
     with pytest.raises(gdtuo.GdtuoError, match=r"Uncoded: lr=0\.0 has no log above 0 coordinate"):
         Uncoded(0.0)
@@ -311,7 +321,7 @@ def test_an_update_is_tried_when_a_tower_is_made(name):
     function, message = UPDATES[name]
 
     class Faulty(gdtuo.Rule):
-        lr: float = gdtuo.hyperparameter(0.1)
+        lr: float = gdtuo.hyperparameter(default=0.1)
         elementwise = True
 
         def init(self, w):
@@ -327,7 +337,7 @@ def test_an_update_is_tried_when_a_tower_is_made(name):
 
 def test_a_rule_that_takes_no_matrices_is_an_error_in_words():
     class Channels(gdtuo.Rule):
-        lr: float = gdtuo.hyperparameter(0.1)
+        lr: float = gdtuo.hyperparameter(default=0.1)
 
         def update(self, g, state, h):
             return h.lr * g / g.square().sum(dim=(1, 2, 3), keepdim=True).sqrt(), state

@@ -16,7 +16,7 @@ def test_a_state_is_tried_in_two_dtypes(by_name):
     shapes = []
 
     class Noted(gdtuo.Rule):
-        lr: float = gdtuo.hyperparameter(0.1)
+        lr: float = gdtuo.hyperparameter(default=0.1)
         elementwise = True
 
         def init(self, w):
@@ -38,7 +38,7 @@ def test_a_state_is_tried_in_two_dtypes(by_name):
 @pytest.mark.parametrize("state", [None, {"m": 0.0}])
 def test_a_state_is_of_tensors(state):
     class Stateless(gdtuo.Rule):
-        lr: float = gdtuo.hyperparameter(0.1)
+        lr: float = gdtuo.hyperparameter(default=0.1)
 
         def init(self, w):
             return state
@@ -53,7 +53,7 @@ def test_a_state_is_of_tensors(state):
 class TwoBack(gdtuo.Rule):
     """w <- w - lr (g + the last g / 2 + the one before / 4): its state is handed on as it is."""
 
-    lr: float = gdtuo.hyperparameter(0.01)
+    lr: float = gdtuo.hyperparameter(default=0.01)
     elementwise = True
 
     def init(self, w):
@@ -68,7 +68,7 @@ class TwoBack(gdtuo.Rule):
 class Anchored(gdtuo.Rule):
     """w <- w - lr (g + w - w_0), whose state is the tensor it was made of."""
 
-    lr: float = gdtuo.hyperparameter(0.1)
+    lr: float = gdtuo.hyperparameter(default=0.1)
     elementwise = True
 
     def init(self, w):
@@ -118,7 +118,7 @@ def test_a_compiled_step_takes_no_state_for_something_else(name):
     """Beside what is kept a graph is given gradients, parameters and a schedule's factor."""
 
     class Last(gdtuo.Rule):
-        lr: float = gdtuo.hyperparameter(0.02)
+        lr: float = gdtuo.hyperparameter(default=0.02)
         elementwise = True
 
         def init(self, w):
@@ -138,7 +138,7 @@ def test_a_compiled_step_takes_no_state_for_something_else(name):
 class Summing(gdtuo.Rule):
     """w <- w - lr (m + s / 8) / n, with a count n and, whatever w is, a sum s in float64."""
 
-    lr: float = gdtuo.hyperparameter(0.02)
+    lr: float = gdtuo.hyperparameter(default=0.02)
     elementwise = True
 
     def init(self, w):

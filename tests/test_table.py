@@ -17,7 +17,7 @@ def test_every_public_rule_is_in_the_table():
 
 def test_a_public_rule_that_is_not_in_the_table_is_noticed(monkeypatch):
     class Unlisted(gdtuo.Rule):
-        lr: float = gdtuo.hyperparameter(0.1)
+        lr: float = gdtuo.hyperparameter(default=0.1)
 
     monkeypatch.setattr(gdtuo, "Unlisted", Unlisted, raising=False)
     assert public_rules() - TESTED == {Unlisted}

@@ -371,7 +371,7 @@ def test_the_default_is_of_its_own_rules():
     """A user's rule of the same name is what a text means, not what the default is made of."""
 
     class Seek(gdtuo.Rule):
-        lr: float = gdtuo.hyperparameter(0.5)
+        lr: float = gdtuo.hyperparameter(default=0.5)
         elementwise = True
 
         def update(self, g, state, h):
