@@ -300,9 +300,7 @@ class History:
         Raises:
             GdtuoError: it is the record of another tower, or of a later version of this package.
         """
-        if not _is_record(state_dict) or len(state_dict["groups"]) > len(
-            self.optimizer.param_groups
-        ):
+        if not _is_record(state_dict, len(self.optimizer.param_groups)):
             raise GdtuoError(
                 "History: this is not the state of a history of this tower. Load what its "
                 "state_dict() returned, with all groups in place."
@@ -321,17 +319,19 @@ class History:
                 )
             kept = theirs["rows"].to(tensors[0].device)
             loaded.append(_Rows(theirs["steps"].tolist(), [kept]))
-        self._rows, self.step = loaded, int(state_dict["step"])
+        self._rows, self.step = loaded, state_dict["step"]
 
 
-def _is_record(given: Any) -> bool:
-    """Whether it is laid out as what `History.state_dict` returns."""
+def _is_record(given: Any, most: int) -> bool:
+    """Whether it is laid out as what `History.state_dict` returns, of at the ``most`` so many
+    groups."""
     if not isinstance(given, Mapping) or not {"format", "step", "groups"} <= given.keys():
         return False
     groups = given["groups"]
     return (
         type(given["step"]) is int
         and isinstance(groups, Sequence)
+        and len(groups) <= most
         and all(isinstance(each, Mapping) for each in groups)
         and all(isinstance(each.get(key), Tensor) for each in groups for key in ("steps", "rows"))
         and all(each["steps"].dim() == 1 and each["rows"].dim() == 2 for each in groups)

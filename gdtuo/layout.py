@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from gdtuo.errors import GdtuoError
 from gdtuo.rule import RESERVED, Rule, State
 
 
+@functools.lru_cache(maxsize=128)  # of many groups, mostly the same
 def levels_of(rule: Rule) -> tuple[Level, ...]:
     """Lay out a tower, level 0 first."""
     levels: list[Level] = []

@@ -131,8 +131,8 @@ class Rule:
         cls.specs = {
             f.name: f.metadata["spec"] for f in dataclasses.fields(cls) if "spec" in f.metadata
         }
-        first, further = (names := list(inspect.signature(cls.update).parameters))[:4], names[4:]
-        cls.accepts = frozenset(further)
+        asked = list(inspect.signature(cls.update).parameters)
+        cls.accepts = frozenset(asked[4:])
         if _depth(cls, "update") < _depth(cls, "step_again"):  # that of another update
             cls.steps_again = False  # type: ignore[assignment, method-assign]
         arguments.expect_declared(cls, Rule)
@@ -141,12 +141,12 @@ class Rule:
                 f"{cls.__name__} declares no lr. Add: "
                 "lr: float = gdtuo.hyperparameter(default=0.01)"
             )
-        is_short = len(first) < 4 and cls.update is not Rule.update
+        is_short = len(asked) < 4 and cls.update is not Rule.update
         if is_short or not cls.accepts <= {"t", "w"}:
-            asked = sorted(cls.accepts - {"t", "w"}) or f"({', '.join(first)})"
+            what = asked if is_short else sorted(cls.accepts - {"t", "w"})
             raise GdtuoError(
-                f"{cls.__name__}.update asks for {asked}. Expected the "
-                "arguments self, g, state, h, and then t, w or both if the step depends on them."
+                f"{cls.__name__}.update asks for {what}. Expected the arguments self, g, state, h, "
+                "and then t, w or both if the step depends on them."
             )
         cls.__init__ = arguments.refusing_unknown(cls.__init__, cls)  # type: ignore[method-assign]
 

@@ -32,6 +32,8 @@ def begin(drafts: Sequence[Draft], ranks: Ranks | None) -> None:
 
     A step of length 0 says nothing of that: behind a layer that starts at 0 all gradients do.
     """
+    for made in drafts:
+        _mark_begun(made.learner)
     fresh = [made for made in drafts if _is_fresh(made.learner)]
     for made in fresh:
         if not made.learner.is_free(0):  # what is frozen begins where it is
@@ -102,14 +104,11 @@ def _relative(total: Tensor) -> Tensor:
     return relative
 
 
-def _is_fresh(learner: Learner) -> bool:
-    """Whether the first step is still to come, of some that are to begin in range."""
+def _mark_begun(learner: Learner) -> None:
+    """Keep that all have moved, so that the device is asked until then only."""
     store = learner.store
-    if learner.safeguards.start is None:
-        return False
-    if not store[BEGUN] and store["steps"] > 0:  # kept, so that the device is asked until then only
-        store[BEGUN] = int(_have_all(store[MOVED]) or _is_patience_over(store))
-    return not store[BEGUN]
+    if _is_fresh(learner) and store["steps"] > 0:
+        store[BEGUN] = int(_is_patience_over(store) or _have_all(store[MOVED]))
 
 
 def _have_all(moved: Tensor) -> bool:
@@ -120,6 +119,11 @@ def _have_all(moved: Tensor) -> bool:
 def _is_patience_over(store: Store) -> bool:
     tried = int(store["steps"])
     return tried >= PATIENCE and tried - int(store.get("guard.skipped", 0)) >= PATIENCE
+
+
+def _is_fresh(learner: Learner) -> bool:
+    """Whether the first step is still to come, of some that are to begin in range."""
+    return learner.safeguards.start is not None and not learner.store[BEGUN]
 
 
 def _is_limited(learner: Learner) -> bool:

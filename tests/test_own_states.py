@@ -28,6 +28,9 @@ def test_a_state_is_tried_in_two_dtypes(by_name):
 
     gdtuo.Tower(nn.Parameter(torch.ones(5)), Noted())
     assert shapes == [(3,), (3,), (5,)]
+    shapes.clear()  # and not again for another group or tower of the same rule
+    gdtuo.Tower([{"params": nn.Parameter(torch.ones(n))} for n in (5, 7)], Noted())
+    assert shapes == [(5,), (7,)]
     shapes.clear()
     lr = {"lr": 0.1} if by_name else 0.1
     gdtuo.Tower(nn.Parameter(torch.ones(5)), gdtuo.SGD(optimizer=Noted(lr)))
