@@ -86,7 +86,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     run.add_argument("--dry-run", action="store_true", help="only say what would be trained")
     plot.add_argument("study", nargs="?", help="default: all")
-    plot.add_argument("--tier", help="default: the fullest that has records")
+    plot.add_argument("--tier", help="default: the fullest of which a seed is whole")
     check.add_argument(
         "study", nargs="?", help="default: all that have records and train an epoch in a minute"
     )

@@ -68,7 +68,7 @@ FIGURES = {
 def main() -> int:
     parser = argparse.ArgumentParser("python -m paper_figures", description=__doc__)
     parser.add_argument("study", nargs="?", choices=list(FIGURES), help="default: all")
-    parser.add_argument("--tier", help="default: the fullest that has records")
+    parser.add_argument("--tier", help="default: the fullest of which a seed is whole")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the records")
     parser.add_argument("--verdicts", action="store_true", help="only print how many claims hold")
     options = parser.parse_args()
@@ -99,7 +99,7 @@ def main() -> int:
 
 
 def _judged(folder: Path, known: Mapping[str, Results]) -> list[claims_page.Judged]:
-    """The claims of every study, on the fullest tier that has records; `known` are read already."""
+    """The claims of every study, on the tier that shows most; `known` are read already."""
     return claims_page.judge(
         [
             (figure, known.get(name) or look(EXHIBITS[name], folder) or nothing(EXHIBITS[name]))

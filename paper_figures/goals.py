@@ -31,7 +31,7 @@ from paper_figures.claims import (
     ruling,
     tally,
 )
-from paper_figures.results import TITLES, Results, extent, precision
+from paper_figures.results import TITLES, Results, particulars
 from paper_figures.style import PALETTE
 
 # The axis of percentages: linear up to here, and where it may end.
@@ -84,7 +84,7 @@ def caption(results: Results) -> str:
     shown = ", ".join(TITLES.get(name, name) for name in data)
     others = "" if results.data == results.study.data else ", which the goals are not about"
     notes = {record.provenance.get("data_note") for record in results.all()} - {None}
-    parts = filter(None, [shown + others, *sorted(notes), precision(results), extent(results)])
+    parts = [shown + others, *sorted(notes), *particulars(results)]
     return f"Tier {results.tier}: {'; '.join(parts)}."
 
 

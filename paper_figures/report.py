@@ -9,7 +9,7 @@ from experiments.words import counted
 from paper_figures import limitations, points, unsaid
 from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED, TOO_SHORT
 from paper_figures.claims_page import Judged
-from paper_figures.results import TITLES, Results, extent, length, precision
+from paper_figures.results import TITLES, Results, particulars
 
 VERDICTS = (REPRODUCED, PARTLY, NOT, NOT_TESTABLE, TOO_SHORT, MISSING)
 # The studies of each part of the paper.
@@ -152,5 +152,5 @@ def _finding(module, results, claims) -> str:
     against = f" Not borne out: {'; '.join(failed)}." if failed else ""
     about = [f"tier {results.tier}"]
     if isinstance(results, Results):
-        about += filter(None, [precision(results), extent(results), length(results)])
+        about += particulars(results)
     return f"- {title} ({', '.join(about)}). {module.summary(results)}{against} {link}"

@@ -1,7 +1,7 @@
 """The records of one tier of a study, arranged for drawing and judging."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments import ExperimentError, store, tasks
@@ -21,12 +21,14 @@ class Results:
         study, tier: whose results.
         records: by name of the cell and by seed; those of failed runs are left out.
         planned: how many runs each cell is to have.
+        begun: how far fuller tiers are that are not shown yet; empty if there are none.
     """
 
     study: Study
     tier: str
     records: dict[str, dict[int, Record]]
     planned: dict[str, int]
+    begun: str = ""
 
     @property
     def data(self) -> str:
@@ -36,6 +38,19 @@ class Results:
     def least_planned(self) -> int:
         """The runs that each cell is to have, or more."""
         return min(self.planned.values())
+
+    @property
+    def whole(self) -> bool:
+        """Whether there is a seed that every cell has run."""
+        return any(
+            all(seed in cell for cell in self.records.values())
+            for seed in range(self.least_planned)
+        )
+
+    @property
+    def done(self) -> str:
+        """How many of the runs there are."""
+        return f"{len(self.all())} of {counted(sum(self.planned.values()), 'run')}"
 
     def ok(self, name: str) -> list[Record]:
         """The records of the cell's runs that came to an end, by seed."""
@@ -64,8 +79,13 @@ def caption(results: Results) -> str:
     note = shown + others
     copies = {record.provenance.get("data_note") for record in results.all()} - {None}
     note = "; ".join([note, *sorted(copies)])
-    parts = filter(None, [note, precision(results), extent(results), length(results)])
-    return f"Tier {results.tier}: {'; '.join(parts)}."
+    return f"Tier {results.tier}: {'; '.join([note, *particulars(results)])}."
+
+
+def particulars(results: Results) -> list[str]:
+    """Of which precision, extent and length the runs are, and how far a fuller tier is."""
+    said = [precision(results), extent(results), length(results), results.begun]
+    return [text for text in said if text]
 
 
 def precision(results: Results) -> str:
@@ -110,8 +130,7 @@ def extent(results: Results) -> str:
     seeds = " to ".join(str(count) for count in dict.fromkeys((min(have), max(have))))
     if have != of:
         seeds += f" of {'' if min(of) == max(of) else 'up to '}{max(of)}"
-    done, planned = sum(have), sum(results.planned.values())
-    gaps = f", {done} of {counted(planned, 'run')}" if done < planned else ""
+    gaps = f", {results.done}" if sum(have) < sum(results.planned.values()) else ""
     return f"{seeds} seed{'' if max(of) == 1 else 's'}{gaps}"
 
 
@@ -124,14 +143,23 @@ def nothing(study: Exhibit) -> Results | Timings:
 
 
 def look(study: Exhibit, results: Path, tier: str | None = None) -> Results | Timings | None:
-    """The results of `tier`, or of the fullest tier that has records; None if there are none."""
+    """The results of `tier`, or of the fullest tier that has records; None if there are none.
+
+    While a tier is still being run, a shorter one of the same data shows more: one that no seed has
+    run from end to end gives way to one that some seed has.
+    """
     if isinstance(study, TimingStudy):
         return timings.look(study, results, tier)
+    found: list[Results] = []
     for name in [tier] if tier else reversed(study.tiers):
-        known = store.read(study.path(name, results))
-        if known and (found := _arranged(study, name, known)).all():
-            return found
-    return None
+        each = _arranged(study, name, store.read(study.path(name, results)))
+        if not each.all() or (found and each.data != found[0].data):
+            continue
+        if each.whole:
+            begun = [f"tier {e.tier} has {e.done} so far and isn't shown" for e in found]
+            return replace(each, begun="; ".join(begun))
+        found.append(each)
+    return found[0] if found else None
 
 
 def _arranged(study: Study, tier: str, known: Mapping[str, Record]) -> Results:

@@ -200,6 +200,28 @@ def test_the_fullest_tier_is_taken(made, save):
     assert save("small", made("small")).tier == "small"
 
 
+def test_a_tier_without_a_whole_seed_gives_way_to_a_shorter_one_that_has_some(made, save):
+    save("small", made("small"))
+    records = list(made("paper"))
+    last = next(r for r in reversed(records) if r.run.seed == 0)
+    assert save("paper", [r for r in records if r.run.seed == 0 and r is not last]).tier == "small"
+    found = save("paper", [last])
+    assert found.tier == "paper"
+    assert not found.begun
+
+
+def test_what_is_not_shown_yet_is_said(made, save):
+    save("small", made("small"))
+    found = save("paper", itertools.islice(made("paper"), 3))
+    note = "tier paper has 3 of 320 runs so far and isn't shown"
+    assert table1.caption(found).endswith(f"; {note}.")
+
+
+def test_it_does_not_give_way_to_other_data(made, save):
+    save("smoke", made("smoke"))
+    assert save("paper", itertools.islice(made("paper"), 3)).tier == "paper"
+
+
 def test_bytes_depend_on_the_records_alone(made, save, tmp_path):
     results = save("small", made("small"))
     folders = [tmp_path / "first", tmp_path / "second"]
