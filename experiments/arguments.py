@@ -41,14 +41,26 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "study", nargs="?", choices=list(TIMINGS), default="figure4f", help="default: %(default)s"
     )
     for command in (run, status, clock):
-        command.add_argument("--tier", default="paper", help="default: %(default)s")
         command.add_argument(
-            "--only", default="*", help="cells or workloads by shell pattern: 'Adam*, rerun'"
+            "--tier",
+            default="paper",
+            help="smoke, small or paper, as far as the study has it; default: %(default)s",
+        )
+        command.add_argument(
+            "--only",
+            default="*",
+            metavar="PATTERN",
+            help="only cells, or workloads, that match this shell pattern, such as 'Adam*, rerun'",
         )
     where = run.add_mutually_exclusive_group()
     for command in (where, check):
         # As text: argparse takes a number that is given for the default if it is the same object.
-        command.add_argument("--jobs", type=_count, default=str(os.cpu_count()), help="processes")
+        command.add_argument(
+            "--jobs",
+            type=_count,
+            default=str(os.cpu_count()),
+            help="processes; default: %(default)s",
+        )
     run.add_argument("--seeds", type=_count, help="no more than the first so many seeds")
     run.add_argument(
         "--time-limit",

@@ -111,8 +111,8 @@ def _settle_bounds(rule: Rule, owner: str) -> None:
         low, high = map(as_float, pair if is_pair and all(map(is_number, pair)) else (1, 0))
         if not (domain.contains(low) and domain.contains(high) and low < high):
             raise GdtuoError(
-                f"{owner}: bounds={{{name!r}: {pair!r}}}. Expected (lowest, highest), each "
-                f"{domain.text}."
+                f"{owner}: bounds={{{name!r}: {pair!r}}}. Expected (lowest, highest), the "
+                f"lowest first, each {domain.text}."
             )
         if low == 0.0 and rule.coordinates_of(name) is square_root:
             raise GdtuoError(
@@ -234,15 +234,19 @@ def expect_declared(cls: type[Rule], base: type[Rule]) -> None:
 
 def refusing_unknown(init: Any, cls: type[Rule]) -> Any:
     """Wrap a dataclass's ``__init__``: wrong arguments are a `GdtuoError`, not a TypeError."""
-    common = [f.name for f in dataclasses.fields(cls) if f.name not in cls.specs]
-    expected = ", ".join([*cls.specs, *common])
+    fields = sorted(dataclasses.fields(cls), key=lambda f: f.name not in cls.specs)  # its own first
+    by_name = [f.name for f in fields if f.kw_only]
+    by_place = [f.name for f in fields if not f.kw_only]
+    expected = f"{', '.join(by_place)} and, by name alone, {', '.join(by_name)}"
 
     @functools.wraps(init)
     def checking(self: Rule, *args: Any, **kwargs: Any) -> None:
         try:
             inspect.signature(init).bind(self, *args, **kwargs)
         except TypeError as error:
-            raise GdtuoError(f"{cls.__name__}: {error}. Expected {expected}.") from None
+            pair = "betas" in kwargs and {"beta1", "beta2"} <= cls.specs.keys()
+            remedy = "Give beta1= and beta2=" if pair else f"Expected {expected}"
+            raise GdtuoError(f"{cls.__name__}: {error}. {remedy}.") from None
         init(self, *args, **kwargs)
 
     return checking

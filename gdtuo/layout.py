@@ -111,9 +111,9 @@ def _try(level: Level, w: Tensor, state: State) -> frozenset[str]:
     made: Any = rule.update(g, dict(state), h, **further)
     changed = [name for name, tensor in given.items() if tensor._version != versions[name]]
     if not isinstance(made, tuple) or len(made) != 2 or not isinstance(made[1], dict):
-        fault = f"returns {made!r}"
+        fault = f"returns {_named(made)}"
     elif not isinstance(made[0], Tensor) or made[0].shape != g.shape:
-        fault = f"returns a step {made[0]!r} for a gradient of shape {list(g.shape)}"
+        fault = f"returns a step that is {_named(made[0])} for a gradient of shape {list(g.shape)}"
     elif made[1].keys() != state.keys():
         fault = f"returns a state of {', '.join(made[1]) or 'nothing'}"
     elif others := [f"{k}={x!r}" for k, x in made[1].items() if not isinstance(x, Tensor)]:
@@ -131,6 +131,11 @@ def _try(level: Level, w: Tensor, state: State) -> frozenset[str]:
         f"{type(rule).__name__}.update {fault}. Expected a step of the shape of g, and a new state "
         f"of {', '.join(state) or 'nothing'}, as init has it; what is given has to stay as it is."
     )
+
+
+def _named(value: object) -> str:
+    """A value as an error calls it: a tensor by its shape, as its numbers say nothing."""
+    return f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else repr(value)
 
 
 def _pull_back(level: Level, w: Tensor) -> None:

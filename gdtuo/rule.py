@@ -153,6 +153,12 @@ class Rule:
     def __post_init__(self) -> None:
         if not self.specs:
             raise GdtuoError("Rule: it has no update. Give gdtuo.SGD(...) or a class of your own.")
+        for name in self.specs:
+            if isinstance(value := getattr(self, name), Rule):
+                raise GdtuoError(
+                    f"{type(self).__name__}: {name}={value!r} is a rule. Give the one that learns "
+                    f"by name: optimizer={value!r}."
+                )
         if self.optimizer is not None and not isinstance(self.optimizer, Rule):
             raise GdtuoError(
                 f"{type(self).__name__}: optimizer={self.optimizer!r} is not a rule. Give one, "

@@ -66,8 +66,17 @@ FIGURES = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser("python -m paper_figures", description=__doc__)
-    parser.add_argument("study", nargs="?", choices=list(FIGURES), help="default: all")
+    parser = argparse.ArgumentParser(
+        "python -m paper_figures",
+        description="Draw tables and figures and judge the paper's claims, from the records alone.",
+    )
+    parser.add_argument(
+        "study",
+        nargs="?",
+        choices=list(FIGURES),
+        metavar="study",
+        help=f"one of: {', '.join(FIGURES)}; default: all",
+    )
     parser.add_argument("--tier", help="default: the fullest of which a seed is whole")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the records")
     parser.add_argument("--verdicts", action="store_true", help="only print how many claims hold")

@@ -206,10 +206,19 @@ REFUSED = {
     ),
     "an unknown name": (
         lambda: Adam(alpha=0.1),
-        r"Adam: .*'alpha'.* Expected lr, beta1, beta2, eps, initial_second_moment, optimizer",
+        r"Adam: .*'alpha'.* Expected lr, beta1, beta2 and, by name alone, eps, "
+        "initial_second_moment, optimizer",
+    ),
+    "torch's pair of betas": (
+        lambda: Adam(betas=(0.9, 0.99)),
+        r"Adam: .*'betas'\. Give beta1= and beta2=",
     ),
     "too many": (lambda: SGD(0.1, 0.2, 0.3), r"SGD: .*positional.* Expected lr, momentum"),
     # The levels of a tower.
+    "a rule by place": (
+        lambda: Adam(0.1, SGD(1e-3)),
+        r"Adam: beta1=SGD\(lr=0\.001\) is a rule\. Give .* optimizer=SGD\(lr=0\.001\)\.",
+    ),
     "no rule above": (
         lambda: SGD(optimizer="SGD"),
         r"SGD: optimizer='SGD' is not a rule\. Give one, such as gdtuo\.SGD\(1e-5\)",
@@ -391,7 +400,7 @@ REFUSED = {
     "a number too large for any": (lambda: Adam(10**400), r"Adam: lr=inf is outside its domain"),
     "a bound too large": (
         lambda: Adam(bounds={"lr": (1e-6, 10**400)}, optimizer=SGD()),
-        r"Expected \(lowest, highest\), each a finite number",
+        r"Expected \(lowest, highest\), the lowest first, each a finite number",
     ),
     "learn in two lists": (
         lambda: Adam(learn=[["lr"]], optimizer=SGD()),

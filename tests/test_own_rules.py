@@ -311,7 +311,7 @@ UPDATES = {
         "returns a state of m, v.* Expected .* a new state of m",
     ),
     "a state of numbers": (lambda g, state, h: (h.lr * g, {"m": 0.9}), r"returns a state m=0\.9"),
-    "no state": (lambda g, state, h: h.lr * g, r"returns tensor\("),
+    "no state": (lambda g, state, h: h.lr * g, r"returns a tensor of shape \[3\]\."),
     "a number": (lambda g, state, h: (h.lr * g.norm(), state), "returns a step .* shape .3."),
 }
 

@@ -119,7 +119,8 @@ REFUSED = {
     ),
     "a positional weight_decay": (
         lambda: SGD(0.1, 0.9, 0.01),
-        r"SGD: .*positional.* Expected lr, momentum, weight_decay, dampening, nesterov, optimizer",
+        r"SGD: .*positional.* Expected lr, momentum and, by name alone, weight_decay, dampening, "
+        "nesterov, optimizer",
     ),
     "a switch that is a number": (
         lambda: SGD(momentum=0.9, nesterov=1.0),
