@@ -29,6 +29,9 @@ def test_weight_decay_grows_on_held_out_gradients_alone(capsys):
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="a torch without distributed")
+@pytest.mark.skipif(
+    not hasattr(torch.cpu.Stream, "record_event"), reason="this torch has FSDP2 for GPUs alone"
+)
 def test_a_sharded_gpt_trains_and_goes_on_from_its_checkpoint(tmp_path):
     def train():
         module = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -50,6 +50,9 @@ def test_an_entry_of_a_vector_is_read_where_it_is():
     assert after[aten.as_strided.default] == 0
 
 
+@pytest.mark.skipif(
+    not hasattr(torch._dynamo.types, "GuardFilterEntry"), reason="this torch can't be told"
+)
 def test_a_level_adds_nothing_to_look_at_at_each_call(monkeypatch):
     """A graph is one tower's kind, so its rules are not compared again with those it was made for:
     that took most of a level's time."""
