@@ -76,6 +76,12 @@ def summary(results: Results) -> str:
             f"the learned step size has come from {START[0]:g} to {found[last].plain(3)} after "
             f"{counted(last, 'epoch')} (the paper's: {DECAY[last]:g}) and {reached} after {epochs}"
         )
+    losses = {line: curves.final(results, line, "train_loss") for line in LINES}
+    falls = ", ".join(
+        f"{x.plain(3)} {line} ({LOSSES[line]:g})" for line, x in losses.items() if x.n
+    )
+    if results.data == results.study.data:
+        parts.append(f"the training loss, which no claim is about, is {falls}")
     return f"{'; '.join(parts)}."
 
 
@@ -153,10 +159,12 @@ def draw(results: Results, folder: Path) -> list[Path]:
         if same and length == EPOCHS:
             for axes, ends in zip(panels, (ERRORS, LOSSES), strict=False):
                 for line, end in ends.items():
-                    axes.plot(
-                        EPOCHS, end, "o", color=COLORS[line], markerfacecolor="none",
-                        label="the paper's end" if line == "learned" else None,
-                    )  # fmt: skip
+                    axes.plot(EPOCHS, end, "o", color=COLORS[line], markerfacecolor="none")
+                # Of the legend, where the color says nothing.
+                axes.plot(
+                    [], [], "o", color="gray", markerfacecolor="none",
+                    label="the paper's ends, by color",
+                )  # fmt: skip
         read = {epoch: lr for epoch, lr in DECAY.items() if same and epoch <= length}
         panels[-1].plot(
             list(read), list(read.values()), "o", color="black", markerfacecolor="none",

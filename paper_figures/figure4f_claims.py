@@ -21,6 +21,8 @@ from paper_figures.claims import (
 from paper_figures.timings import Timings
 
 RULES = """\
+- The paper's times are of a GPU, a TITAN Xp; each verdict is about the device that it names.
+- Where a task was measured more than once on a device, the last time counts; the records have all.
 - Each claim is judged for each task and device; one about run time for the eager and for the
   compiled step: it has their verdict if both have the same, is `not testable` if one of them is,
   and is `partly` otherwise. (So it was done from the start; until after the results these words had
@@ -82,7 +84,10 @@ def summary(results: Timings) -> str:
         ]
         title = results.study.workloads[workload].title
         parts.append(f"{title}, {device}: {', '.join(costs)}")
-    return f"A level costs, in percent of a step at height 0: {'; '.join(parts)}."
+    gpu = any(device != "cpu" for device, _ in results.measurements)
+    return f"A level costs, in percent of a step at height 0: {'; '.join(parts)}." + (
+        "" if gpu else " The paper timed a GPU; here none was measured."
+    )
 
 
 def _of_task(results: Timings, device: str, workload: str) -> list[Claim]:

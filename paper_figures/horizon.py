@@ -180,13 +180,15 @@ def _cost(results: Results) -> Claim:
     more, start, added = paired(tower, least, of), paired(held, least, of), paired(tower, held, of)
     finding = ""
     if more.n:
-        learning = f"adds {added.text(3)}"
-        if added.mean < 0:
-            learning = f"takes off {paired(held, tower, of).text(3)}"
+        others = [
+            f"{_learning(results, points.errors(results, elsewhere(lr)), lr)} from {lr:g}"
+            for lr in OTHERS
+        ]
         finding = (
             f"After {LONG} steps the tower's loss is {more.text(3)} above that of the best "
             f"constant step size. That of its start, {START:g}, held constant is {start.text(3)} "
-            f"above it: to that learning {learning}."
+            f"above it: to that learning {_learning(results, tower, START)}; to that of another "
+            f"start it {', and '.join(others)}."
         )
     return Claim(
         f"After {LONG} steps the tower's loss is above that of the best constant step size",
@@ -202,6 +204,15 @@ def _cost(results: Results) -> Claim:
         share_of([more], [more.low > 0]),
         finding,
     )
+
+
+def _learning(results: Results, tower: dict[int, float], start: float) -> str:
+    """What learning makes of the loss of its start held constant."""
+    held, of = points.errors(results, name(LONG, start)), results.least_planned
+    added = paired(tower, held, of)
+    if added.mean < 0:
+        return f"takes off {paired(held, tower, of).text(3)}"
+    return f"adds {added.text(3)}"
 
 
 def draw(results: Results, folder: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from paper_figures.results import Results
 from paper_figures.style import PALETTE, figure
 
 RULES = f"""\
+{goals.DESIGNED}
 - A part is worth having if without it the loss, on some task from some first guess, is more than
   {SLACK:g} % above that of the whole default from there: `reproduced` if nowhere without it the
   loss is more than {SLACK:g} % below, `partly` if it is, `not` if it is never more than that above.

@@ -23,6 +23,7 @@ from paper_figures.results import Results
 from paper_figures.style import figure
 
 RULES = f"""\
+{goals.DESIGNED}
 - {goals.AS_THEY_COME}
 - {goals.NAMES}
 - A tuned optimizer has the step size of its grid whose mean loss is least on the task; what it
@@ -136,10 +137,19 @@ def summary(results: Results) -> str:
     if not own.n:
         return "The default and tuned Adam have no runs in common yet."
     others = ", ".join(f"{line} {goals.said(x)}" for line, x in over.items() if x.n)
+    edges = {line: _edge(results, contender) for line, (contender, few) in TRIED.items() if not few}
+    ends = "".join(f" {line} was best {end}." for line, end in edges.items() if end)
     return (
         "Where the loss ends, against that of tuned Adam, which took "
         f"{len(GRIDS[PLAIN])} times as many steps, in the mean over the tasks: "
-        f"the default {goals.said(own)}" + (f"; {others}." if others else ".")
+        f"the default {goals.said(own)}" + (f"; {others}." if others else ".") + ends
+    )
+
+
+def _edge(results: Results, contender: str) -> str:
+    tried = sorted(grid(results.study.tier(results.tier), contender))
+    return goals.edge(
+        results, {t: [name(t, contender, x) for x in tried] for t in goals.trainings(results)}
     )
 
 

@@ -81,7 +81,8 @@ def gap(path: Path) -> str:
         lines.append(f"| {label} | {' | '.join(cells)} |")
     for info in (info for info in infos if "members" in info):
         (times,) = (x for name, x in info["ratio"].items() if name.endswith("compiled"))
-        label = f"a member's step in an ensemble of {info['members']}, over one alone"
+        count = info["members"]
+        label = f"a member's step in an ensemble of {count}, over one model's with `Adam` unfused"
         lines.append(f"| {label} | {times:.2f} | - |")
     return "\n".join(lines)
 
@@ -111,28 +112,11 @@ def benchmarks(path: Path) -> str:
     lines += [
         "",
         "Time, peak memory; `torch.optim.Adam` as it is by default, not fused. Medians of steps, "
-        f"the sides interleaved in one process; memory of the whole process. {_level(infos)}"
+        f"the sides interleaved in one process; memory of the whole process. "
         f"{machine['count']} cores of {machine['brand_raw']}, {timed['threads']} threads, torch "
         f"{timed['torch']}, commit {record['commit_info']['id'][:9]} (`make bench`).",
     ]
     return "\n".join(lines)
-
-
-def _level(infos: list[dict]) -> str:
-    """What one more level costs; empty where the record has it not."""
-    level = _of(infos, "percent_a_level", workload="mlp")
-    if not level:
-        return ""
-    times = _of(infos, "ratio", workload="mlp")
-    # The record has percents of height 1's step; those of Fig. 4f are of height 0's.
-    eager, compiled = (
-        level[kind] * times[f"{CONTENDERS[0]}{suffix}"] / times[f"Adam{suffix}"]
-        for kind, suffix in (("eager", ""), ("compiled", ", compiled"))
-    )
-    return (
-        "One more level of `SGD` on the MLP, from height 1 to 20: "
-        f"{eager:.1f} % of a step at height 0, compiled {compiled:.1f} %. "
-    )
 
 
 def _row(label: str, times: dict[str, float], peaks: dict[str, float]) -> str:

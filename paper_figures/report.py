@@ -6,8 +6,8 @@ from pathlib import Path
 
 from experiments.files import write_text
 from experiments.words import counted
-from paper_figures import limitations, points, unsaid
-from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED, TOO_SHORT
+from paper_figures import goals, limitations, points, unsaid
+from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED, TOO_SHORT, Claim
 from paper_figures.claims_page import Judged
 from paper_figures.results import TITLES, Results, particulars
 
@@ -67,6 +67,8 @@ def write(judged: Sequence[Judged], folder: Path) -> Path:
         found = [_finding(*by_study[name]) for name in studies if name in by_study]
         if found:
             left = f"\n- Not attempted: {NOT_ATTEMPTED[title]}." if title in NOT_ATTEMPTED else ""
+            if studies == GOALS:
+                left += f"\n- {_of_the_goals([by_study[n][2] for n in studies if n in by_study])}"
             parts += [f"### {title}", "\n".join(found) + left]
     results = [found for _, found, _ in judged if found.all()]
     parts += ["## What the paper leaves out", unsaid.table(results)]
@@ -74,6 +76,21 @@ def write(judged: Sequence[Judged], folder: Path) -> Path:
     path = folder / "REPORT.md"
     write_text(path, points.page(parts))
     return path
+
+
+def _of_the_goals(judged: Sequence[Sequence[Claim]]) -> str:
+    """What has to be known of them."""
+    found = [claim.finding for claims in judged for claim in claims]
+    wide = sum(goals.BEYOND in finding for finding in found)
+    return (
+        "To be read with this: `robustness`, `peers` and `ingredients` are of the tasks that the "
+        "default was designed on. It is in its third version; the two before were judged by the "
+        "same goals and met fewer ([findings.md](../docs/findings.md#versions)). Rivals are as "
+        "their authors recommend, and none was tuned to a task; the default's constants were, to "
+        "all of them together. Its goals of nearness are of means: of "
+        f"{counted(wide, 'goal')} the interval reaches beyond {goals.SLACK:g} % somewhere, which "
+        "the rule for the paper's claims would not let pass."
+    )
 
 
 def shared(results: Sequence[Results]) -> str:

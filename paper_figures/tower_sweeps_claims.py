@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from statistics import mean
 
 from experiments.studies.tower_sweeps import TowerSweep, name
 from experiments.words import counted
+from paper_figures import tower_sweeps_width
 from paper_figures.claims import (
     NOT,
     PARTLY,
@@ -28,10 +28,8 @@ from paper_figures.tower_sweeps_lines import (
     Lines,
     diverged,
     mean_widths,
-    paper_width,
     point,
     whole_lines,
-    widths,
 )
 
 
@@ -54,6 +52,7 @@ A line is `reproduced` if four
   interval of the difference of the widths, paired by seed, lies above 0. What ends no better than a
   guess counts in no width: where all runs fail it is 0. (This came after Fig. 4d had been seen at
   tier small, where it had been the full width.)
+{tower_sweeps_width.rule(study)}\
 {FAILS.format(f"{study.fails:g}{study.unit}") if _tries_too_large(study) else ""}\
 - A claim about several heights is `reproduced` if it holds for all of them, `partly` for some.
 - Numbers from another data set than the paper's are `not testable`."""
@@ -100,7 +99,7 @@ def judge(results: Results, paper: Lines) -> list[Claim]:
     small = _small(results, paper)
     settled = small.verdict == REPRODUCED or (small.verdict == PARTLY and _hopeless(results))
     found.append(standing(small, results, late=not settled))
-    late = [_wider(results, paper)]
+    late = [tower_sweeps_width.wider(results, paper)]
     if _tries_too_large(results.study):
         late.append(_large(results, paper))
     return found + [standing(claim, results, late=True) for claim in late]
@@ -109,7 +108,7 @@ def judge(results: Results, paper: Lines) -> list[Claim]:
 def summarized(results: Results, paper: Lines) -> str:
     """The findings in a few sentences."""
     study = results.study
-    low, top = study.step_sizes[0], study.heights[-1]
+    low = study.step_sizes[0]
     ours = {h: {lr: point(results, h, lr) for lr in paper[h]} for h in study.heights}
     agree = [
         _agrees(ours[h][lr].mean, value) if ours[h][lr].n else None
@@ -117,11 +116,12 @@ def summarized(results: Results, paper: Lines) -> str:
         for lr, value in paper[h].items()
     ]
     wide = {h: each for h, each in mean_widths(results).items() if each.n}
+    read = [h for h in study.heights if low in paper[h]]
     parts = [
         f"Ours agree with the paper's at {tally(agree, 'points')}. From {low:g} the "
-        f"{study.label} is {ours[0][low].plain(1, study.unit)} without a tower and "
-        f"{ours[top][low].plain(1, study.unit)} at height {top} (the paper's: "
-        f"{paper[0][low]:.1f} and {paper[top][low]:.1f})."
+        f"{study.label} is {', '.join(ours[h][low].plain(1, study.unit) for h in read)} at heights "
+        f"{', '.join(map(str, read))} (the paper's: "
+        f"{', '.join(f'{paper[h][low]:.1f}' for h in read)})."
     ]
     lost = sum(diverged(results, h, lr) for h in study.heights for lr in study.step_sizes)
     if lost:
@@ -135,6 +135,8 @@ def summarized(results: Results, paper: Lines) -> str:
             f"{', '.join(map(str, wide))}, in the mean over {', '.join(seeds)} "
             f"{'seed' if seeds == ['1'] else 'seeds'}."
         )
+    if study.good is not None:
+        parts.append(tower_sweeps_width.counted_good(results, paper))
     return " ".join(parts)
 
 
@@ -243,31 +245,6 @@ def _range(step_sizes: Sequence[float], whole: Sequence[float]) -> str:
     if step_sizes == whole and len(whole) > 1:
         return f"{_short(whole[0])} to {_short(whole[-1])}"
     return " and ".join(map(_short, step_sizes))
-
-
-def _wider(results: Results, paper: Lines) -> Claim:
-    of = results.least_planned
-    found = {h: widths(results, h) for h in results.study.heights}
-    ours = mean_widths(results)
-    gains = [paired(found[h], found[h - 1], of) for h in results.study.heights[1:]]
-    printed = [int(w) for w in (paper_width(results, line) for line in paper.values()) if w != "-"]
-    finding = []
-    if not all(a < b for a, b in pairwise(printed)):
-        grow = any(a < b for a, b in pairwise(printed))
-        how = f"with every level: {', '.join(map(str, printed))}" if grow else "either"
-        finding.append(f"The widths of the paper's own lines, read off, do not grow {how}.")
-    return Claim(
-        "Taller towers are less sensitive: the set of first step sizes that end within 10 % of the "
-        "best is wider, the taller the tower",
-        lines(f"height {h}: {paper_width(results, line)}" for h, line in paper.items()),
-        lines(
-            [f"height {h}: {each.text(1)}" for h, each in ours.items()]
-            + [f"level {h} adds {g.text(1)}" for h, g in enumerate(gains, 1)]
-        ),
-        fewest_runs(gains),
-        share_of([*ours.values(), *gains], [gain.low > 0 for gain in gains]),
-        " ".join(finding),
-    )
 
 
 def _large(results: Results, paper: Lines) -> Claim:

@@ -53,6 +53,18 @@ def mean_widths(results: Results) -> dict[int, Estimate]:
     return {h: estimate(widths(results, h).values(), of) for h in results.study.heights}
 
 
+def count_good(line: Line, good: float) -> int:
+    """How many first step sizes end below `good`."""
+    return sum(error < good for error in line.values())
+
+
+def good_starts(results: Results, height: int) -> dict[int, float]:
+    """`count_good` by seed, of those that have the whole line; empty where it isn't asked."""
+    good = results.study.good
+    lines = whole_lines(results, height) if good is not None else {}
+    return {seed: count_good(line, good) for seed, line in lines.items()}
+
+
 def paper_width(results: Results, line: Line) -> str:
     """The paper's, where its line can be read whole."""
     study = results.study

@@ -30,5 +30,6 @@ def mlp_sweep(figure: str, title: str, levels: Callable[[float, int], list[float
         levels=levels,
         step_sizes=decades(-8, 2),
         small=decades(-8, -4),
+        good=10.0,  # SGD's in Table 1, in round numbers
         tiers=TIERS,
     )

@@ -20,6 +20,8 @@ class TowerSweep(Study):
         unit: of the metric, as it follows a number.
         label: the metric in words.
         fails: a mean above this is no success.
+        good: a first step size that ends below this will do, whatever the best of its height;
+            None: it isn't asked.
     """
 
     step_sizes: tuple[float, ...] = ()
@@ -29,6 +31,7 @@ class TowerSweep(Study):
     unit: str = " %"
     label: str = "test error"
     fails: float = 20.0
+    good: float | None = None
 
     @property
     def spacing(self) -> int:

@@ -125,6 +125,29 @@ def test_what_lies_within_in_the_mean_alone_is_said_so():
     assert goals.beyond({"b": found["b"]}) == ""
 
 
+def test_first_guesses_that_come_to_the_same_training_are_said_to(saved):
+    results = saved("robustness", well)
+    summary = robustness.summary(results)
+    differ = ", ".join(f"1 ({task.title})" for task in TASKS)
+    assert summary.endswith(
+        f"of the trainings of a seed at most so many differ, by their losses: {differ}."
+    )
+    first, *_ = results.records["mlp, default from 10000"].values()
+    first.curves["train_loss"] = [0.49]
+    assert f"2 ({MLP.title}), 1 (" in robustness.summary(results)
+
+
+@pytest.mark.parametrize(("best", "ends"), [("0.1", True), ("1e-05", True), ("0.01", False)])
+def test_a_grid_whose_end_is_best_is_said_to_be_one(saved, best, ends):
+    """Whatever the order in which its points are tried."""
+    row = f"{MLP.name}, Adam from {best}"
+    summary = peers.summary(saved("peers", lambda r: 0.4 if r == row else well(r)))
+    said = (
+        f"Adam, tuned was best at an end of its grid, beyond which nothing was tried: {MLP.title}."
+    )
+    assert (said in summary) == ends
+
+
 def test_robustness_by_the_count_of_good_guesses(saved, tmp_path):
     results = saved("robustness", lambda row: 0.5 if "Prodigy" in row else well(row))
     counts = [sum(robustness.good(results, MLP, c)) for c in ("Prodigy", "default", "Adam")]
@@ -335,6 +358,20 @@ def test_runs_that_serve_two_studies_are_counted(saved, tmp_path):
     ).read_text()
     assert f"\n\nOf {len(keys[0] | keys[1])} runs, {both} serve more than one study, being" in text
     assert f"not independent of one another: {both} peers, robustness." in text
+
+
+def test_the_report_says_of_how_many_goals_an_interval_reaches_beyond(saved, tmp_path):
+    results = saved(
+        "robustness", lambda row: 0.505 if row == "mlp, default from 10000" else well(row)
+    )
+
+    def written():
+        return report.write(claims_page.judge([(robustness, results)]), tmp_path).read_text()
+
+    assert "of 0 goals the interval reaches beyond 2 % somewhere" in written()
+    first, *_ = results.records["mlp, default from 10000"].values()
+    first.final["train_loss"] = 0.515
+    assert "of 1 goal the interval reaches beyond 2 % somewhere" in written()
 
 
 def test_goals_are_counted_by_themselves(saved, tmp_path):

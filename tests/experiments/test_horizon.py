@@ -45,7 +45,10 @@ def test_a_greedy_step_size(judged):
     assert not short.finding  # one step size alone is near the best
     # The constant step size at the start is 1.5 decades off, and so is its loss.
     assert "That of its start, 0.1, held constant is 1.500 [1.500, 1.500] above it" in cost.finding
-    assert cost.finding.endswith("to that learning takes off 0.500 [0.500, 0.500].")
+    assert "to that learning takes off 0.500 [0.500, 0.500]; to that of another" in cost.finding
+    assert cost.finding.endswith(
+        "takes off 1.500 [1.500, 1.500] from 0.01, and adds 0.500 [0.500, 0.500] from 1."
+    )
 
 
 def test_one_that_is_not(judged):

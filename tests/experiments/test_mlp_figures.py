@@ -107,7 +107,9 @@ def test_a_row_that_hangs_on_its_kappa_is_named(judged):
 
     *_, hangs = judged("kappa", error)
     assert hangs.verdict == PARTLY
-    assert hangs.finding.startswith("It does for `Adam / Adam`. Left out, as none but the paper's")
+    assert hangs.finding.startswith(
+        "Not so for `Adam / Adam`: some kappa that near doesn't. Left out, as none but the paper's"
+    )
 
 
 def test_a_row_without_neighbours_says_nothing_of_its_kappa(judged):
