@@ -20,9 +20,9 @@ from experiments.execution import Pause
 from experiments.executors import cluster, processes
 from experiments.progress import Progress
 from experiments.run import Record, Run
-from experiments.studies import STUDIES, TIMINGS, find, having
+from experiments.studies import EXHIBITS, STUDIES, TIMINGS, find, having
 from experiments.study import Study
-from experiments.sweep import sweep, todo
+from experiments.sweep import of_the_same_data, sweep, todo
 from experiments.timing import session
 from experiments.timing.measurement import load
 from experiments.words import counted
@@ -91,6 +91,8 @@ def _run(options: argparse.Namespace) -> int:
     for name in named:
         if name not in chosen:
             print(f"{name} is left out: it has no tier {options.tier!r}")
+    for study in chosen.values():  # before any is trained
+        study.select(options.tier, options.only, options.seeds)
     # A cluster's workers belong to others.
     with nullcontext() if options.dask else interrupts.first_asks(active_children):
         for study in chosen.values():
@@ -104,6 +106,8 @@ def _train(study: Study, options: argparse.Namespace, deadline: float) -> int:
     path = study.path(options.tier, options.results)
     missing = todo([cell.run for cell in cells], store.read(path))
     elsewhere = _elsewhere(path, options.results)
+    if not options.dry_run:
+        elsewhere = of_the_same_data(missing, path, store.read(path), elsewhere)
     unknown = todo(missing, elsewhere)
     chosen = unknown[: options.limit]
     left_off = {run.key for run in unknown} - {run.key for run in chosen}
@@ -114,7 +118,8 @@ def _train(study: Study, options: argparse.Namespace, deadline: float) -> int:
             if cell.run.key in keys:
                 print(f"{cell.name}, seed {cell.run.seed}: {counted(cell.run.epochs, 'epoch')}")
         copied = len(wanted) - len(chosen)
-        also = f", and {copied} copied from other records" if copied else ""
+        also = f", and {copied} copied from other records if their data are those here"
+        also = also if copied else ""
         print(f"{len(chosen)} of {counted(len(cells), 'run')} would be trained{also}, into {path}")
         return 0
     progress = Progress(cells, len(cells) - len(unknown), len(chosen))
@@ -134,7 +139,7 @@ def _train(study: Study, options: argparse.Namespace, deadline: float) -> int:
             with processes(options.jobs) as executor:
                 # No more than there are processes, or batches that pause would take turns.
                 records = sweep(wanted, path, executor, slots=lambda: options.jobs, **how)
-        left = len(todo(wanted, records)) - progress.counts["failed"]
+        left = len([run for run in todo(wanted, records) if run.key not in progress.failed])
         if left and interrupts.asked():
             raise KeyboardInterrupt
     except KeyboardInterrupt:
@@ -153,7 +158,7 @@ def _elsewhere(path: Path, results: Path) -> dict[str, Record]:
     """The records of all other studies and tiers: what is the same run is trained once."""
     paths = [each.path(tier, results) for each in STUDIES.values() for tier in each.tiers]
     others = [each for each in paths if each != path]
-    return {key: record for other in others for key, record in store.read(other).items()}
+    return store.best(record for other in others for record in store.read(other).values())
 
 
 def _time(options: argparse.Namespace) -> int:
@@ -180,9 +185,9 @@ def _status(options: argparse.Namespace) -> int:
         return 0
     study = find(options.study)
     cells = study.select(options.tier, options.only)
-    records = store.read(study.path(options.tier, options.results))
-
-    begun = checkpoints.progress(study.path(options.tier, options.results))
+    path = study.path(options.tier, options.results)
+    records, elsewhere = store.read(path), _elsewhere(path, options.results)
+    begun = checkpoints.progress(path)
 
     def state(run: Run) -> str:
         record = records.get(run.key)
@@ -190,6 +195,8 @@ def _status(options: argparse.Namespace) -> int:
             return "to run (failed last time)"
         if record is not None:
             return {"ok": "cached"}.get(record.status, record.status)
+        if not todo([run], elsewhere):
+            return "to copy (trained for another study or tier)"
         if run.key in begun:
             return f"to run (paused in epoch {begun[run.key][0]} of {run.epochs})"
         parent = records.get(run.parent or "")
@@ -211,8 +218,8 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _plot(options: argparse.Namespace) -> int:
-    if options.study:
-        find(options.study)  # or it says which there are
+    if options.study not in (None, *EXHIBITS):
+        find(options.study)  # which says which there are
     # Drawing depends on this package, so it is called as a user would call it.
     command = [sys.executable, "-m", "paper_figures", "--results", os.fspath(options.results)]
     command += [options.study] if options.study else []

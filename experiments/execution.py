@@ -52,7 +52,10 @@ def execute(
     source: dict[str, Any] | None = None,
 ) -> Record:
     """Train `run` alone: `execute_all` of one."""
-    return execute_all([run], [parent], device, source)[0]  # type: ignore[return-value]
+    found = execute_all([run], [parent], device, source)
+    if not found:
+        raise ExperimentError("the worker was told to stop")
+    return found[0]  # type: ignore[return-value]
 
 
 def execute_all(
@@ -67,8 +70,9 @@ def execute_all(
     """Train `runs` and return the record of each, whatever happens: an error is a record too.
 
     Several are trained as one ensemble; if that raises, each is trained alone, so that an error
-    is that of the run it belongs to. Runs that are paused return as `Unfinished`, those that
-    were not started not at all.
+    is that of the run it belongs to. (Where they go on from a `payload` it is the error of all of
+    them: that is not to be lost, for the error may be one that passes.) Runs that are paused
+    return as `Unfinished`, those that were not started not at all.
 
     Args:
         runs: one, or several that can share an ensemble (`experiments.batches`).
@@ -105,11 +109,17 @@ def execute_all(
             members.append((run, rule, outcome))
     training: Training | None = None
     if len(members) > 1:
+        error = ""
         try:
             training = _train(members, device, until, before, capture)
         except CheckpointError:
             raise
-        except Exception:
+        except Exception as caught:
+            error = f"{type(caught).__name__}: {caught}"
+        if error and before:
+            for *_, outcome in members:
+                outcome.status, outcome.message = "failed", error
+        elif error:  # after the block, which held the whole ensemble by its traceback
             pairs = zip(runs, parents, strict=True)
             rest = (device, source, pause, None, capture)
             alone = [execute_all([r], [parent], *rest) for r, parent in pairs]

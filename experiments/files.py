@@ -13,7 +13,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     If the block or the disk fails, the old file stays as it was.
     """
-    temporary = path.with_name(f"{path.name}.new")  # in the same folder: it can only be renamed
+    # In the same folder, for it can only be renamed; and its own of each process.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         with temporary.open("wb") as stream:
             yield stream

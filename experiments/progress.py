@@ -17,6 +17,7 @@ class Progress:
         self.names = {cell.run.key: f"{cell.name}, seed {cell.run.seed}" for cell in cells}
         self.counts = Counter(done=0, cached=cached, diverged=0, failed=0)
         self.paused: set[str] = set()
+        self.failed: set[str] = set()
         self.bar = tqdm(total=missing, unit="run", disable=not sys.stderr.isatty())
 
     def __call__(self, found: Record | Unfinished) -> None:
@@ -27,6 +28,8 @@ class Progress:
         self.counts["done"] += 1
         if found.status != "ok":
             self.counts[found.status] += 1
+        if found.status == "failed":
+            self.failed.add(found.key)
         # A batch that was paused goes on whole, be all of it wanted or not.
         name = self.names.get(found.key, f"{found.run.tower}, seed {found.run.seed}")
         line = f"{name}: {found.message or 'ok'} ({found.seconds:.1f} s)"

@@ -25,7 +25,9 @@ def environment(device: str) -> dict[str, Any]:
         "gdtuo": gdtuo.__version__,
         "python": platform.python_version(),
         "torch": str(torch.__version__),
-        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+        "device": torch.cuda.get_device_name(device)
+        if device.startswith("cuda")
+        else torch.device(device).type,
         "threads": torch.get_num_threads(),
         "platform": platform.system(),
         "machine": platform.machine(),
@@ -39,6 +41,10 @@ def source() -> dict[str, Any]:
 
     Where there is no repository, `GDTUO_COMMIT` may say what the code is a copy of, as `git
     describe --always --abbrev=40 --dirty --exclude='*'` does; else both are None.
+
+    Raises:
+        ExperimentError: `GDTUO_COMMIT` says something else; or it says nothing, and there is a
+            repository that git doesn't read.
     """
     root = Path(__file__).parents[1]
 
@@ -49,8 +55,14 @@ def source() -> dict[str, Any]:
     try:
         commit = git("rev-parse", "HEAD")
         changes = git("status", "--porcelain", "--", ".", *(f":(exclude){path}" for path in DRAWN))
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.CalledProcessError) as error:
         said = os.environ.get("GDTUO_COMMIT", "").strip()
+        if not said and (root / ".git").exists():
+            why = getattr(error, "stderr", None) or error
+            raise ExperimentError(
+                f"git doesn't say of which commit {root} is: {str(why).strip()}. Mend that, or set "
+                "GDTUO_COMMIT to what the code is a copy of"
+            ) from None
         if said and not re.fullmatch("[0-9a-f]{7,40}(-dirty)?", said):
             raise ExperimentError(
                 f"GDTUO_COMMIT is {said!r}; expected what git describe --always --abbrev=40 "

@@ -8,7 +8,7 @@ import dataclasses
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,8 +28,13 @@ def read(path: Path) -> dict[str, Record]:
 
     Of several with one key, a failed one gives way to any other, an older one to a newer.
     """
+    return best(entries(path, SCHEMA, _record, (*NEEDED, "data")))
+
+
+def best(found: Iterable[Record]) -> dict[str, Record]:
+    """By key those that count, as in `read`."""
     records: dict[str, Record] = {}
-    for record in entries(path, SCHEMA, _record, (*NEEDED, "data")):
+    for record in found:
         known = records.get(record.key)
         if known is None or _rank(known) < _rank(record):
             records[record.key] = record

@@ -109,7 +109,8 @@ class Study(Exhibit):
             names = {cell.name for cell in cells}
             nearest = "\n  ".join(get_close_matches(only, names, n=10, cutoff=0))
             raise ExperimentError(
-                f"no cell of {len(names)} matches {only!r}; the nearest are\n  {nearest}"
+                f"{self.name}: no cell of {len(names)} matches {only!r}; the nearest are\n  "
+                f"{nearest}"
             )
         keys = {key for cell in chosen for key in (cell.run.key, cell.run.parent)}
         return [cell for cell in cells if cell.run.key in keys]

@@ -33,6 +33,45 @@ def todo(runs: Sequence[Run], records: Mapping[str, Record]) -> list[Run]:
     return [run for run in runs if run.key not in records or records[run.key].status == "failed"]
 
 
+def of_the_same_data(
+    missing: Sequence[Run],
+    path: Path,
+    records: Mapping[str, Record],
+    elsewhere: Mapping[str, Record],
+) -> dict[str, Record]:
+    """What of `elsewhere` may be copied to `path`: results of the very data that all else there is
+    of, or is going to be. There may be several copies of a data set that differ a little.
+
+    Args:
+        missing: the runs that have no result in `path`.
+        path, records: the file, and what is in it.
+        elsewhere: results of other files, by key.
+
+    Raises:
+        ExperimentError: there are results of other data in `path`; or data that are to be trained
+            on are not to be had.
+    """
+    found = {run.key: elsewhere[run.key] for run in missing if run.key in elsewhere}
+    for name in dict.fromkeys(run.data for run in missing):
+        known = {r.provenance["data"] for r in records.values() if r.run.data == name} - {None}
+        copies = {key: r.provenance["data"] for key, r in found.items() if r.run.data == name}
+        fresh = any(run.data == name and run.key not in found for run in missing)
+        if not fresh and len(known | set(copies.values())) == 1:
+            continue  # nothing is trained, so that the data need not be at hand
+        here = data.load(name).fingerprint
+        if known - {here}:
+            raise ExperimentError(
+                f"{path} has results of data called {name} whose fingerprint is "
+                f"{' or '.join(sorted(known - {here}))}; that of those here is {here}, and both "
+                f"must not be taken for one. Name another folder with --results, or go on with "
+                f"the data that these are of"
+            )
+        for key, fingerprint in copies.items():
+            if fingerprint != here:
+                del found[key]
+    return found
+
+
 def sweep(
     runs: Sequence[Run],
     path: Path,
@@ -64,12 +103,13 @@ def sweep(
         report: called with each new record, and with what has been paused.
     """
     if device != "cpu":  # there is always one; any other is asked for where runs are trained
-        _result(executor.submit(executors.require_device, device))
+        result_of(executor.submit(executors.require_device, device))
     with store.Writer(path) as writer:
         if writer.dropped:
             tqdm.write(f"{path}: a torn last line ({counted(writer.dropped, 'byte')}) was cut off")
         work = _Work(writer, path, report)
-        work.copy(todo(runs, work.records), elsewhere or {})
+        wanted = todo(runs, work.records)
+        work.copy(wanted, of_the_same_data(wanted, path, work.records, elsewhere or {}))
         missing = todo(runs, work.records)
         # An error here comes once, and before any training.
         for name in dict.fromkeys(run.task for run in missing):
@@ -79,7 +119,7 @@ def sweep(
         for text in dict.fromkeys(run.tower for run in missing):
             optimizers.require(text)
         if missing and (capture or any(run.is_compiled for run in missing)):
-            _result(executor.submit(executors.require_compiler, device))
+            result_of(executor.submit(executors.require_compiler, device))
         source = provenance.source()
         waiting = work.waiting(missing, members)
         futures: dict[Future[list[Record | Unfinished]], Unfinished] = {}
@@ -140,7 +180,7 @@ class _Work:
     ) -> list[Unfinished]:
         """Keep what came of a batch, and return what of it has to go on."""
         try:
-            found = _result(future)
+            found = result_of(future)
         except CheckpointError as error:
             file = checkpoints.place(self.path, batch.runs)
             raise ExperimentError(
@@ -157,7 +197,13 @@ class _Work:
         self.pending -= {each.key for each in found if isinstance(each, Record)}
         for each in paused:
             checkpoints.save(self.path, each)
-        if found and batch.runs not in [each.runs for each in paused]:
+        failed = any(isinstance(each, Record) and each.status == "failed" for each in found)
+        if failed and batch.payload:
+            tqdm.write(
+                f"{checkpoints.place(self.path, batch.runs)} stays: the same command goes on from "
+                "there. Remove it to start afresh"
+            )
+        elif found and batch.runs not in [each.runs for each in paused]:
             checkpoints.remove(self.path, batch.runs)
         for each in [*new, *paused]:
             self.report(each)
@@ -168,7 +214,8 @@ def _afresh(runs: Sequence[Run]) -> Unfinished:
     return Unfinished(tuple(runs), epoch=1, batch=0, payload=b"")
 
 
-def _result(future: Future[T]) -> T:
+def result_of(future: Future[T]) -> T:
+    """What a worker returned; whatever kept it from that is an `ExperimentError` that says so."""
     try:
         return future.result()
     except ExperimentError:

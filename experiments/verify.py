@@ -27,6 +27,7 @@ from experiments.execution import execute
 from experiments.provenance import BITS, environment
 from experiments.run import Record, Run
 from experiments.study import RESULTS, Cell, Study
+from experiments.sweep import result_of
 from experiments.train import COSINE
 from experiments.words import counted
 
@@ -133,7 +134,7 @@ def _finish(
     title: str, checks: list[_Check], cells: list[Cell], records: dict[str, Record]
 ) -> bool:
     print(title)
-    found = [_check(cell, run, each.result(), records, cells) for cell, run, each in checks]
+    found = [_check(cell, run, result_of(each), records, cells) for cell, run, each in checks]
     bad = sum(not agrees for agrees, _ in found)
     if not bad:
         print(f"All {len(found)} agree." if len(found) > 1 else "It agrees.")

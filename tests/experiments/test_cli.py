@@ -92,7 +92,13 @@ def test_what_other_studies_have_is_counted_as_cached(in_this_process, tmp_path,
     total = len(find("figure4b").select("smoke", "height 0, lr 1*", 1))
     assert main(["run", "figure4b", *rest, "--limit", "1", "--dry-run"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert f"1 of {total} runs would be trained, and 2 copied from other records, into" in last
+    copied = "and 2 copied from other records if their data are those here, into"
+    assert f"1 of {total} runs would be trained, {copied}" in last
+    command = ["status", "figure4b", "--tier", "smoke", "--only", "height 0, lr 1e-0?"]
+    assert main([*command, "--results", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "lr 1e-08  1 to copy (trained for another study or tier), 2 to run (never" in out
+    assert "in all 12: 2 to copy, 10 to run" in out
     assert main(["run", "figure4b", *rest, "--limit", "1"]) == 0
     out = capsys.readouterr().out
     assert "[1/1] " in out
@@ -109,7 +115,63 @@ def test_what_another_tier_has_is_counted_as_cached(tmp_path, make_record, capsy
     rest = ["--tier", "paper", "--only", only, "--seeds", "2", "--results", str(tmp_path)]
     assert main(["run", "robustness", *rest, "--dry-run"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert "1 of 2 runs would be trained, and 1 copied from other records, into" in last
+    copied = "and 1 copied from other records if their data are those here, into"
+    assert f"1 of 2 runs would be trained, {copied}" in last
+
+
+def test_results_of_other_data_are_neither_copied_nor_added_to(
+    in_this_process, tmp_path, make_record, capsys
+):
+    """Several copies of a data set may differ a little; made-up records are of one called "d"."""
+    only = ["--tier", "smoke", "--seeds", "2", "--only", "height 0, lr 1", "--limit", "1"]
+    cells = find("figure4a").select("smoke", "height 0, lr 1", 2)
+    with Writer(find("figure4a").path("smoke", tmp_path)) as writer:
+        writer.append(make_record(cells[0].run))
+    assert main(["run", "figure4b", *only, "--results", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "[1/1] height 0, lr 1, seed 0: ok" in out
+    assert "1 done, 0 cached" in out
+    assert main(["run", "figure4a", *only, "--results", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert "has results of data called digits whose fingerprint is d; that of those here" in error
+    assert len(store.read(find("figure4a").path("smoke", tmp_path))) == 1
+
+
+def test_a_failure_of_another_study_hides_no_result(tmp_path, make_record, capsys):
+    only = ["--tier", "smoke", "--seeds", "1", "--only", "height 0, lr 1"]
+    (cell,) = find("figure4a").select("smoke", "height 0, lr 1", 1)
+    for study, status in (("figure4a", "ok"), ("sensitivity2019", "failed")):
+        with Writer(find(study).path("smoke", tmp_path)) as writer:
+            writer.append(make_record(cell.run, status=status))
+    assert main(["run", "figure4b", *only, "--results", str(tmp_path), "--dry-run"]) == 0
+    assert "0 of 1 run would be trained, and 1 copied" in capsys.readouterr().out
+
+
+def test_a_pattern_that_one_study_has_nothing_for_stops_all(in_this_process, tmp_path, capsys):
+    rest = ["--tier", "smoke", "--only", "SGD", "--seeds", "1", "--results", str(tmp_path)]
+    assert main(["run", "table1", "figure3", *rest]) == 1
+    assert "figure3: no cell of 6 matches 'SGD'" in capsys.readouterr().err
+    assert not find("table1").path("smoke", tmp_path).exists()
+
+
+def test_only_failures_that_were_wanted_are_not_left(
+    in_this_process, tmp_path, monkeypatch, capsys
+):
+    """A batch that was paused goes on whole, and what was not asked for in it may fail."""
+    only = ["--tier", "smoke", "--only", "height 0, lr 1", "--results", str(tmp_path)]
+    runs = [cell.run for cell in find("figure4a").select("smoke", "height 0, lr 1", 2)]
+    path = find("figure4a").path("smoke", tmp_path)
+    checkpoints.save(path, execute_all(runs, [None, None], pause=Pause(every=0))[0])
+
+    def fail(self, until):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(Training, "run", fail)
+    assert main(["run", "figure4a", *only, "--seeds", "1"]) == 1
+    out = capsys.readouterr()
+    assert "2 failed" in out.out
+    assert "runs left" not in out.out
+    assert "stays: the same command goes on from there" in out.out + out.err
 
 
 def test_of_several_studies_those_that_have_the_tier_are_run(in_this_process, tmp_path, capsys):
@@ -188,6 +250,17 @@ def plot(tmp_path, monkeypatch, make_record):
         return paper_figures.main()
 
     return draw
+
+
+def test_what_is_measured_can_be_plotted(monkeypatch, tmp_path):
+    called = []
+    monkeypatch.setattr(
+        subprocess,
+        "run",
+        lambda command: called.append(command) or subprocess.CompletedProcess((), 0),
+    )
+    assert main(["plot", "figure4f", "--tier", "smoke", "--results", str(tmp_path)]) == 0
+    assert called[0][-3:] == ["figure4f", "--tier", "smoke"]
 
 
 def test_a_plot_of_a_tier_passes_over_studies_without_it(plot, tmp_path, capsys):

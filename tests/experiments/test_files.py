@@ -34,6 +34,18 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, name, write):
     assert not list(tmp_path.glob("*.new"))
 
 
+def test_two_processes_that_write_one_file_are_in_nobodys_way(tmp_path, monkeypatch):
+    path = tmp_path / "page.md"
+    with files.replacing(path) as first:
+        first.write(b"first")
+        monkeypatch.setattr(files.os, "getpid", lambda: -1)
+        with files.replacing(path) as second:
+            second.write(b"2")
+        assert path.read_bytes() == b"2"
+    assert path.read_bytes() == b"first"
+    assert [each.name for each in tmp_path.iterdir()] == ["page.md"]
+
+
 def test_a_picture_is_the_same_wherever_it_is_drawn(tmp_path):
     """Names that are drawn at random, and the last digits of coordinates, are not in it."""
     for shift in (0.0, 1e-12):

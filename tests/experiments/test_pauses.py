@@ -20,6 +20,7 @@ from experiments.execution import CheckpointError, Pause, execute_all
 from experiments.executors import cluster
 from experiments.run import Run
 from experiments.sweep import sweep
+from experiments.train import Training
 
 ALONE = [Run("mlp", "digits", "SGD(0.1) / SGD(0.01)", 0, 3)]
 TOGETHER = [Run("mlp", "digits", "SGD(0.1) / SGD(0.01)", seed, 3) for seed in range(3)]
@@ -195,6 +196,33 @@ def test_a_folder_of_checkpoints_that_can_not_be_made_is_named(path):
     checkpoints.folder(path).touch()
     with pytest.raises(ExperimentError, match=r"cannot write to .*: File exists"):
         checkpoints.save(path, paused())
+
+
+@pytest.mark.parametrize("runs", [ALONE, TOGETHER], ids=["alone", "together"])
+def test_an_error_after_a_pause_leaves_the_checkpoint(path, monkeypatch, runs, results):
+    """It may be one that passes, such as of a memory that others use too."""
+    whole = execute_all(runs, [None] * len(runs))
+    checkpoints.save(path, paused(runs))
+
+    def fail(self, until):
+        raise RuntimeError("no memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "run", fail)
+        records = sweep(runs, path, Here())
+    assert {r.status for r in records.values()} == {"failed"}
+    assert {r.message for r in records.values()} == {"RuntimeError: no memory"}
+    assert checkpoints.progress(path) == {run.key: (1, 1) for run in runs}
+    started = []
+    go_on = Training.run
+    monkeypatch.setattr(
+        Training, "run", lambda self, until: started.append(self.batch) or go_on(self, until)
+    )
+    records = sweep(runs, path, Here())
+    assert started == [1]
+    for record in whole:
+        assert results(records[record.key]) == results(record)
+    assert not checkpoints.folder(path).exists()
 
 
 def test_the_same_run_of_another_study_is_copied(path):

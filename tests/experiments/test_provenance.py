@@ -43,6 +43,19 @@ def test_without_a_repository_nothing_is_said(tmp_path, monkeypatch):
     assert provenance.source() == {"commit": None, "clean": None}
 
 
+def test_a_repository_that_git_refuses_is_an_error(repository, monkeypatch):
+    """As it does in one that another user owns."""
+    (repository / ".git" / "HEAD").write_text("torn")
+    with pytest.raises(ExperimentError, match=r"git doesn't say .* is: fatal: .*set GDTUO_COMMIT"):
+        provenance.source()
+    monkeypatch.setenv("GDTUO_COMMIT", "0123abc")
+    assert provenance.source() == {"commit": "0123abc", "clean": True}
+
+
+def test_a_processor_by_number_is_a_processor():
+    assert provenance.environment("cpu:0") == provenance.environment("cpu")
+
+
 @pytest.mark.parametrize("said", ["0123abc", "0123abc-dirty"])
 def test_without_a_repository_the_commit_may_be_said(said, tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import pytest
 
-from experiments import ExperimentError, sweep, tasks
+from experiments import ExperimentError, data, sweep, tasks
 from experiments.batches import batches
 from experiments.run import Run, rerun
 from experiments.store import read
@@ -30,7 +30,9 @@ def trained(monkeypatch, make_record):
             self.extend(runs)
             self.batches.append(runs)
             assert [parent and parent.key for parent in parents] == [run.parent for run in runs]
-            return [make_record(run, status=self.statuses.get(run.seed, "ok")) for run in runs]
+            found = [make_record(run, status=self.statuses.get(run.seed, "ok")) for run in runs]
+            of = {"data": data.load("digits").fingerprint}
+            return [dataclasses.replace(r, provenance=r.provenance | of) for r in found]
 
     trained = Trained()
     trained.batches.clear()

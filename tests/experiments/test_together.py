@@ -1,6 +1,8 @@
 """Runs that are trained as one ensemble leave the records that they would leave alone."""
 
 import dataclasses
+import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,7 +13,7 @@ from experiments.run import Run, rerun
 from experiments.store import read
 from experiments.sweep import sweep
 from experiments.tasks.mlp import Mlp
-from experiments.train import Together, last
+from experiments.train import Together, Training, last
 
 # A handful of epochs: float32 rounding has not grown further by then.
 CLOSE = {"rel": 1e-4, "abs": 1e-6}
@@ -148,6 +150,25 @@ def test_a_batch_that_raises_is_trained_one_by_one(monkeypatch):
     assert [record.status for record in records] == ["ok", "failed", "ok"]
     assert records[1].message == "RuntimeError: its own fault"
     assert not any("ensemble" in record.provenance for record in records)
+
+
+def test_an_ensemble_that_raises_is_gone_before_its_runs_are_trained_alone(monkeypatch):
+    """It may have raised for want of memory."""
+    made = []
+    run = Training.run
+
+    def broken(self, until):
+        if len(self.outcomes) > 1:
+            made.append(weakref.ref(self))
+            raise MemoryError
+        gc.collect()
+        assert made[0]() is None
+        return run(self, until)
+
+    monkeypatch.setattr(Training, "run", broken)
+    runs = [with_rule("SGD / SGD", seed, epochs=1) for seed in range(2)]
+    assert [record.status for record in execute_all(runs, [None] * 2)] == ["ok", "ok"]
+    assert made
 
 
 def test_a_rerun_without_values_to_start_from_leaves_the_others_an_ensemble(make_record):

@@ -1,11 +1,13 @@
 import dataclasses
 import json
+import os
 import sys
 
 import pytest
 
 from experiments import ExperimentError, data, store
 from experiments.comparison import cut, difference, tolerated
+from experiments.executors import processes
 from experiments.provenance import environment
 from experiments.studies import find
 from experiments.sweep import sweep
@@ -253,6 +255,20 @@ def test_a_record_that_was_tampered_with_is_caught(executor, tmp_path, capsys, m
     out = capsys.readouterr().out
     assert "Adam / SGD(1e-05), seed 0: not equal to the bit: final" in out
     assert "1 of 2 agree" in out
+
+
+def test_a_worker_that_dies_is_an_error_in_words(tmp_path, monkeypatch):
+    monkeypatch.delenv("GDTUO_DATA", raising=False)
+    cells = STUDY.select("smoke", "SGD", seeds=1)
+    with processes(1) as executor:
+        sweep([cell.run for cell in cells], STUDY.path("smoke", tmp_path), executor)
+        monkeypatch.setattr("experiments.verify.execute", _die)
+        with pytest.raises(ExperimentError, match="a worker process died"):
+            verify([STUDY], executor, results=tmp_path)
+
+
+def _die(run, parent, device):
+    os._exit(1)
 
 
 @pytest.fixture
