@@ -1,6 +1,6 @@
 """What a study is: the runs behind one table or figure of the paper."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -93,6 +93,16 @@ class Study(Exhibit):
     data: str = "mnist"
     metric: str = "test_error"
     guess: float = 90.0
+
+    def has_whole_seed(self, tier: str, done: Collection[str]) -> bool:
+        """Whether there is a seed of which every cell has run, given the keys of what is done."""
+        cells = self.select(tier)
+        names = {cell.name for cell in cells}
+        by_seed: dict[int, set[str]] = {}
+        for cell in cells:
+            if cell.run.key in done:
+                by_seed.setdefault(cell.run.seed, set()).add(cell.name)
+        return names in by_seed.values()
 
     def select(self, tier: str, only: str = "*", seeds: int | None = None) -> list[Cell]:
         """The cells whose name matches the pattern `only`, and those that they start from.

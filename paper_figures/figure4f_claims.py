@@ -86,7 +86,7 @@ def summary(results: Timings) -> str:
         parts.append(f"{title}, {device}: {', '.join(costs)}")
     gpu = any(device != "cpu" for device, _ in results.measurements)
     return f"A level costs, in percent of a step at height 0: {'; '.join(parts)}." + (
-        "" if gpu else " The paper timed a GPU; here none was measured."
+        "" if gpu else " The paper timed a GPU; none was measured here."
     )
 
 

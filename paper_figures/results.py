@@ -41,11 +41,8 @@ class Results:
 
     @property
     def whole(self) -> bool:
-        """Whether there is a seed that every cell has run."""
-        return any(
-            all(seed in cell for cell in self.records.values())
-            for seed in range(self.least_planned)
-        )
+        """Whether there is a seed of which every cell has run."""
+        return self.study.has_whole_seed(self.tier, {record.key for record in self.all()})
 
     @property
     def done(self) -> str:

@@ -124,6 +124,25 @@ def record_one(study, tier, make_record, results):
         writer.append(make_record(study.select(tier)[0].run))
 
 
+def test_a_tier_without_a_whole_seed_gives_way_to_a_shorter_one_that_has_some(
+    executor, make_record, tmp_path, capsys, monkeypatch
+):
+    study = find("figure4a")
+    for tier, seeds in (("smoke", 1), ("small", 1), ("paper", None)):
+        runs = [cell.run for cell in study.select(tier, seeds=seeds)]
+        with store.Writer(study.path(tier, tmp_path)) as writer:
+            writer.append(*map(make_record, runs if seeds else runs[:3]))
+    monkeypatch.setattr("experiments.verify._choose", lambda cells, *_: cells[:1])
+    monkeypatch.setattr("experiments.verify.data.load", lambda name: None)
+    monkeypatch.setattr("experiments.verify._check", lambda *_: (True, True))
+    monkeypatch.setattr("experiments.verify._is_comparable", lambda *_: True)
+    monkeypatch.setattr("experiments.verify.execute", lambda *_: None)
+    assert verify([study], executor, results=tmp_path)
+    assert "figure4a, tier small, on mnist" in capsys.readouterr().out
+    assert verify([study], executor, results=tmp_path, tier="paper")
+    assert "figure4a, tier paper, on mnist" in capsys.readouterr().out
+
+
 def test_what_can_not_be_trained_here_is_left_out(
     executor, make_record, tmp_path, capsys, monkeypatch
 ):
