@@ -104,10 +104,11 @@ def _run(options: argparse.Namespace) -> int:
 def _train(study: Study, options: argparse.Namespace, deadline: float) -> int:
     cells = study.select(options.tier, options.only, options.seeds)
     path = study.path(options.tier, options.results)
-    missing = todo([cell.run for cell in cells], store.read(path))
+    known = store.read(path)
+    missing = todo([cell.run for cell in cells], known)
     elsewhere = _elsewhere(path, options.results)
     if not options.dry_run:
-        elsewhere = of_the_same_data(missing, path, store.read(path), elsewhere)
+        elsewhere = of_the_same_data(missing, path, known, elsewhere)
     unknown = todo(missing, elsewhere)
     chosen = unknown[: options.limit]
     left_off = {run.key for run in unknown} - {run.key for run in chosen}
@@ -118,8 +119,8 @@ def _train(study: Study, options: argparse.Namespace, deadline: float) -> int:
             if cell.run.key in keys:
                 print(f"{cell.name}, seed {cell.run.seed}: {counted(cell.run.epochs, 'epoch')}")
         copied = len(wanted) - len(chosen)
-        also = f", and {copied} copied from other records if their data are those here"
-        also = also if copied else ""
+        copies = f", and {copied} copied from other records if their data are those here"
+        also = copies if copied else ""
         print(f"{len(chosen)} of {counted(len(cells), 'run')} would be trained{also}, into {path}")
         return 0
     progress = Progress(cells, len(cells) - len(unknown), len(chosen))
