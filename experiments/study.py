@@ -94,8 +94,21 @@ class Study(Exhibit):
     metric: str = "test_error"
     guess: float = 90.0
 
-    def has_whole_seed(self, tier: str, done: Collection[str]) -> bool:
-        """Whether there is a seed of which every cell has run, given the keys of what is done."""
+    def preferred(self, done: Mapping[str, Collection[str]]) -> list[str]:
+        """The tiers of `done`, the keys of what is recorded of each, the fullest first.
+
+        While a tier is still being run, a shorter one of the same data says more: one of which no
+        seed is whole comes after those if of one of them some seed is.
+        """
+        whole = [name for name, keys in done.items() if self._has_whole_seed(name, keys)]
+
+        def gives_way(name: str) -> bool:
+            return name not in whole and self.tier(name).data in {self.tier(w).data for w in whole}
+
+        return sorted((name for name in reversed(self.tiers) if name in done), key=gives_way)
+
+    def _has_whole_seed(self, tier: str, done: Collection[str]) -> bool:
+        """Whether there is a seed of which every cell has run."""
         cells = self.select(tier)
         names = {cell.name for cell in cells}
         by_seed: dict[int, set[str]] = {}

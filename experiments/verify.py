@@ -177,9 +177,9 @@ def _want(asked: _Asked, dataset: str) -> str:
 def _fullest(
     study: Study, tiers: list[str], results: Path, device: str, asked: _Asked
 ) -> tuple[str, dict[str, Record], set[str]] | None:
-    """The fullest of `tiers` that has records and what it takes to train them, rather one of which
-    some seed is whole; its records; and the keys of its runs that are left out: of data beside the
-    tier's own that are lacking; of another kind of device."""
+    """The first of `tiers`, as `Study.preferred` has them, that has records and what it takes to
+    train them; its records; and the keys of its runs that are left out: of data beside the tier's
+    own that are lacking; of another kind of device."""
     for name in tiers:
         study.tier(name)
     recorded = {name: store.read(study.path(name, results)) for name in tiers}
@@ -189,12 +189,7 @@ def _fullest(
             f"nothing was compared: {study.name}, tier {' or '.join(tiers)}, has no records in "
             f"{results}"
         )
-    whole = [name for name in recorded if study.has_whole_seed(name, recorded[name])]
-
-    def gives_way(name: str) -> bool:
-        return name not in whole and study.tier(name).data in {study.tier(w).data for w in whole}
-
-    for name in sorted(reversed(recorded), key=gives_way):
+    for name in study.preferred(recorded):
         records = recorded[name]
         lacking = f"{study.name}, tier {name}, is left out"
         try:

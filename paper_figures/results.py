@@ -1,5 +1,6 @@
 """The records of one tier of a study, arranged for drawing and judging."""
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,11 +39,6 @@ class Results:
     def least_planned(self) -> int:
         """The runs that each cell is to have, or more."""
         return min(self.planned.values())
-
-    @property
-    def whole(self) -> bool:
-        """Whether there is a seed of which every cell has run."""
-        return self.study.has_whole_seed(self.tier, {record.key for record in self.all()})
 
     @property
     def done(self) -> str:
@@ -140,23 +136,19 @@ def nothing(study: Exhibit) -> Results | Timings:
 
 
 def look(study: Exhibit, results: Path, tier: str | None = None) -> Results | Timings | None:
-    """The results of `tier`, or of the fullest tier that has records; None if there are none.
-
-    While a tier is still being run, a shorter one of the same data shows more: one that no seed has
-    run from end to end gives way to one that some seed has.
-    """
+    """The results of `tier`, or of that which `Study.preferred` has first, and how far fuller ones
+    are; None if there are none."""
     if isinstance(study, TimingStudy):
         return timings.look(study, results, tier)
-    found: list[Results] = []
-    for name in [tier] if tier else reversed(study.tiers):
-        each = _arranged(study, name, store.read(study.path(name, results)))
-        if not each.all() or (found and each.data != found[0].data):
-            continue
-        if each.whole:
-            begun = [f"tier {e.tier} has {e.done} so far and isn't shown" for e in found]
-            return replace(each, begun="; ".join(begun))
-        found.append(each)
-    return found[0] if found else None
+    names = [tier] if tier else study.tiers
+    tried = {n: _arranged(study, n, store.read(study.path(n, results))) for n in names}
+    found = {name: each for name, each in tried.items() if each.all()}
+    if not found:
+        return None
+    first, *_ = study.preferred({n: {r.key for r in each.all()} for n, each in found.items()})
+    _, *fuller = itertools.dropwhile(lambda name: name != first, found)
+    begun = [f"tier {name} has {found[name].done} so far and isn't shown" for name in fuller]
+    return replace(found[first], begun="; ".join(begun))
 
 
 def _arranged(study: Study, tier: str, known: Mapping[str, Record]) -> Results:
