@@ -7,8 +7,8 @@ import gdtuo
 from experiments import optimizers, tasks
 from experiments.run import Run
 from experiments.tasks import StackableTask
-from gdtuo.ensemble import structure_of
 from gdtuo.layout import levels_of
+from gdtuo.members import structure_of
 
 MEMBERS = 16  # more save no time on a processor, and an interrupt loses more
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from gdtuo import groups
+from gdtuo.curves import Curve, figure, frame, scalars
 from gdtuo.errors import GdtuoError
 from gdtuo.learner import FORMAT, Learner, Parts
 from gdtuo.loading import check_state
@@ -23,10 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLOCK = 256  # rows allocated at a time, so that a step writes to memory that is there
-
-# Okabe and Ito's colours, told apart by colour-blind readers, without the yellow.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-STYLES = ("-", "--", ":")
 
 
 @dataclasses.dataclass
@@ -51,18 +46,6 @@ class _Rows:
     def whole(self) -> Tensor:
         device = self.blocks[-1].device
         return torch.cat([block.to(device) for block in self.blocks])[: len(self.steps)]
-
-
-class _Curve(NamedTuple):
-    """One number against the step."""
-
-    group: int
-    level: int
-    name: str
-    part: str
-    steps: list[int]
-    values: list[float]
-    hypergradients: list[float] | None  #: None: it is not learned
 
 
 class History:
@@ -173,7 +156,7 @@ class History:
         n = columns.shape[1]
         return {k: x.reshape(*shapes[k], n) for k, x in zip(shapes, pieces, strict=True)}
 
-    def _curves(self) -> Iterator[_Curve]:
+    def _curves(self) -> Iterator[Curve]:
         shared = self._read(0) if self.optimizer.per == "tower" and self._rows else {}
         per = "tensor" if self.optimizer.per == "element" else self.optimizer.per
         for i, rows in enumerate(self._rows):
@@ -197,7 +180,7 @@ class History:
                         itertools.product(names, own), value, slope, strict=True
                     ):
                         if part not in without:
-                            yield _Curve(i, j, entry, str(part), rows.steps, *numbers)
+                            yield Curve(i, j, entry, str(part), rows.steps, *numbers)
 
     def _without_elements(self, i: int, parts: Parts | None) -> set[Any]:
         """Which of the tensors of group i have no mean over their elements."""
@@ -215,16 +198,7 @@ class History:
         Raises:
             GdtuoError: pandas is not installed.
         """
-        pandas = _imported("pandas", "History.to_frame")
-        columns = ("step", "group", "level", "name", "part", "value", "hypergradient")
-        rows = [
-            (step, c.group, c.level, c.name, c.part, value, slope)
-            for c in self._curves()
-            for step, value, slope in itertools.zip_longest(
-                c.steps, c.values, c.hypergradients or (), fillvalue=float("nan")
-            )
-        ]
-        return pandas.DataFrame(rows, columns=columns)
+        return frame(self._curves())
 
     def to_tensorboard(self, writer: Any, prefix: str = "gdtuo", since: int = 0) -> None:
         """Write scalars ``prefix/group0/level0/lr`` and ``prefix/group0/level0/lr/hypergradient``.
@@ -236,14 +210,9 @@ class History:
             since: only steps after this one: with the ``history.step`` of the last call, a call
                 now and then writes no step twice.
         """
-        for c in self._curves():
-            tag = f"{prefix}/group{c.group}/level{c.level}/{c.name}"
-            tag += f"/{c.part}" if c.part else ""
-            written = {tag: c.values, f"{tag}/hypergradient": c.hypergradients or []}
-            for name, numbers in written.items():
-                for step, number in zip(c.steps, numbers, strict=False):
-                    if step > since:
-                        writer.add_scalar(name, number, step)
+        for tag, value, step in scalars(self._curves(), prefix):
+            if step > since:
+                writer.add_scalar(tag, value, step)
 
     def plot(self) -> Figure:
         """Return a matplotlib figure: a row for all that is learned, level 0 first, its value on
@@ -253,33 +222,7 @@ class History:
         Raises:
             GdtuoError: matplotlib is not installed, or nothing that is learned is recorded yet.
         """
-        figures = _imported("matplotlib.figure", "History.plot")
-        curves = [c for c in self._curves() if c.hypergradients is not None]
-        if not curves:
-            raise GdtuoError(
-                "History.plot: nothing that is learned is recorded. Take steps with a tower of at "
-                "least two levels first; to_frame() has the constants."
-            )
-        panels = sorted({(c.level, c.name): None for c in curves}, key=lambda panel: panel[0])
-        figure = figures.Figure(figsize=(9.0, 0.6 + 1.9 * len(panels)), layout="constrained")
-        pairs = figure.subplots(len(panels), 2, sharex=True, squeeze=False)
-        for (level, name), (left, right) in zip(panels, pairs, strict=True):
-            drawn = [c for c in curves if (c.level, c.name) == (level, name)]
-            for k, c in enumerate(drawn):
-                colour, style = COLOURS[k % 7], STYLES[k // 7 % 3]
-                label = f"group {c.group} {c.part}" if len(self._rows) > 1 else c.part
-                left.plot(c.steps, c.values, style, color=colour)
-                right.plot(c.steps, c.hypergradients, style, color=colour, label=label)
-            numbers = [v for c in drawn for v in c.values if math.isfinite(v)]
-            if numbers and min(numbers) > 0 and max(numbers) > 100 * min(numbers):
-                left.set_yscale("log")
-            left.set_ylabel(f"level {level}: {name}")
-            right.set_ylabel("hypergradient")
-            if 1 < len(drawn) <= 21:
-                right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="x-small")
-        for axes in pairs[-1]:
-            axes.set_xlabel("step")
-        return figure  # type: ignore[no-any-return]
+        return figure(list(self._curves()))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the record, tensors and numbers alone, to be saved beside the optimizer's."""
@@ -336,11 +279,3 @@ def _is_record(given: Any, most: int) -> bool:
         and all(isinstance(each.get(key), Tensor) for each in groups for key in ("steps", "rows"))
         and all(each["steps"].dim() == 1 and each["rows"].dim() == 2 for each in groups)
     )
-
-
-def _imported(name: str, by: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        package = name.partition(".")[0]
-        raise GdtuoError(f"{by} needs {package}. Install it: pip install {package}") from None
