@@ -6,7 +6,7 @@ from pathlib import Path
 from experiments.files import write_text
 from experiments.studies.heldout import GRID
 from experiments.studies.tuning import FAR, OWN, PLAIN, RIVAL_NAMES, USUAL, Training, name
-from paper_figures import goals, points
+from paper_figures import goal_figures, goals, points
 from paper_figures.claims import (
     Claim,
     Estimate,
@@ -147,8 +147,8 @@ def draw(results: Results, folder: Path) -> list[Path]:
             row.suptitle(title[0].upper() + title[1:], weight="bold", size="medium")
             panels = row.subplots(1, len(trainings), sharey=True)
             for axes, training in zip(panels, trainings, strict=True):
-                goals.ruled(axes, list(LINES), training.title, "% above Adam's best")
-                goals.dots(axes, (above(results, training, line) for line in LINES))
+                goal_figures.ruled(axes, list(LINES), training.title, "% above Adam's best")
+                goal_figures.dots(axes, (above(results, training, line) for line in LINES))
     tables = []
     for title, trainings in parts.items():
         tables.append(f"## {title[0].upper()}{title[1:]}")

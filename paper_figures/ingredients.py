@@ -6,7 +6,7 @@ from experiments.files import write_text
 from experiments.rivals import PARTS
 from experiments.studies.ingredients import VARIANTS, variant, without
 from experiments.studies.tuning import FAR, OWN, Training, name
-from paper_figures import goals, points
+from paper_figures import goal_figures, goals, points
 from paper_figures.claims import MISSING, NOT, PARTLY, REPRODUCED, Claim, Estimate, standing
 from paper_figures.goals import SLACK, SOURCE
 from paper_figures.goals import caption as caption
@@ -84,7 +84,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
         canvas.suptitle("\n".join(goals.head(results)), size=8)
         panels = canvas.subplots(1, len(trainings), sharey=True)
         for axes, training in zip(panels, trainings, strict=True):
-            goals.ruled(
+            goal_figures.ruled(
                 axes,
                 [without(part) for part in PARTS],
                 training.title,
@@ -92,7 +92,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
             )
             for guess, (color, marker, shift) in LOOKS.items():
                 found = (above(results, training, part, guess) for part in PARTS)
-                goals.dots(axes, found, shift=shift, color=color, marker=marker)
+                goal_figures.dots(axes, found, shift=shift, color=color, marker=marker)
                 axes.plot([], [], marker, color=color, label=f"from {guess:g}")
         handles, labels = panels[0].get_legend_handles_labels()
         canvas.legend(handles, labels, loc="outside lower center", ncols=len(FAR))

@@ -8,7 +8,7 @@ from experiments.studies.peers import GRIDS, SCHEDULED, grid
 from experiments.studies.tuning import OWN, PLAIN, RIVAL_NAMES, SGD, Training, name
 from experiments.timing.measurement import Measurement
 from experiments.timing.workload import PLAIN as TORCH
-from paper_figures import goals, points, timings
+from paper_figures import goal_figures, goals, points, timings
 from paper_figures.claims import (
     Claim,
     Estimate,
@@ -174,10 +174,10 @@ def draw(results: Results, folder: Path) -> list[Path]:
         canvas.suptitle("\n".join(goals.head(results)), size=8)
         panels = canvas.subplots(1, len(trainings) + 1, sharey=True)
         for axes, training in zip(panels, trainings, strict=False):
-            goals.ruled(axes, LINES, training.title, "% above tuned Adam")
-            goals.dots(axes, (above(results, training, line) for line in LINES))
-        goals.ruled(panels[-1], LINES, "mean over the tasks", "% above tuned Adam")
-        goals.dots(panels[-1], (overall(results, line) for line in LINES))
+            goal_figures.ruled(axes, LINES, training.title, "% above tuned Adam")
+            goal_figures.dots(axes, (above(results, training, line) for line in LINES))
+        goal_figures.ruled(panels[-1], LINES, "mean over the tasks", "% above tuned Adam")
+        goal_figures.dots(panels[-1], (overall(results, line) for line in LINES))
     tables = [_overall(results)]
     for training in trainings:
         tables.append(_table(results, training, measured(results, training, folder.parent)))

@@ -3,14 +3,16 @@
 import textwrap
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
+from numpy.typing import NDArray
 
 from experiments.files import write_text
 from experiments.studies.robustness import GUESSES, SOUGHT, contenders, guesses
 from experiments.studies.tuning import OWN, PLAIN, Training, name
-from paper_figures import curves, goals, points
+from paper_figures import curves, goal_figures, goals, points
 from paper_figures.claims import (
     Claim,
     Estimate,
@@ -23,6 +25,9 @@ from paper_figures.goals import caption as caption
 from paper_figures.results import Results
 from paper_figures.style import figure, legend
 
+# Percent above the best: where the axis of losses turns logarithmic, and its ticks.
+LINEAR = 5
+TICKS = (-20, -10, -5, -2, 0, 2, 5, 10, 20, 50, 100, 200)
 HEIGHTS = "Height h: Adam^lr under h levels of SGD, their step sizes by the scheme of Figure 4d."
 RULES = f"""\
 {goals.DESIGNED}
@@ -179,7 +184,9 @@ def draw(results: Results, folder: Path) -> list[Path]:
         panels = canvas.subplots(1, len(trainings))
         for axes, training in zip(panels, trainings, strict=True):
             _panel(axes, results, training)
-        panels[0].set_ylabel("training loss")
+        panels[0].set_ylabel(
+            f"training loss; above Adam's best (logarithmic beyond {LINEAR} %)", size=8
+        )
         legend(canvas, panels, 7)
     shades = ScalarMappable(LogNorm(GUESSES[0], GUESSES[-1]), "viridis")  # by first guess
     with figure(steps, size) as canvas:
@@ -200,7 +207,12 @@ def _panel(axes: Axes, results: Results, training: Training) -> None:
         tried = {*_guesses(results), *(SOUGHT if contender == PLAIN else ())}
         line = {x: goals.loss(results, training, name(training, contender, x)) for x in tried}
         line = {x: found for x, found in sorted(line.items()) if found.n}
-        look = {"markersize": 3.5, "capsize": 1.5, "elinewidth": 0.8, **goals.style(contender)}
+        look = {
+            "markersize": 3.5,
+            "capsize": 1.5,
+            "elinewidth": 0.8,
+            **goal_figures.style(contender),
+        }
         if line:
             points.line(axes, list(line), list(line.values()), label=contender, **look)
         else:
@@ -209,11 +221,34 @@ def _panel(axes: Axes, results: Results, training: Training) -> None:
         least = goals.loss(results, training, best).mean
         label = f"Adam's best, and {SLACK:g} % above"
         axes.axhspan(least, least * (1 + SLACK / 100), color="gray", alpha=0.35, label=label)
+        _stretch(axes, least)
     gaps = textwrap.wrap(f"not run: {', '.join(absent)}", 60) if absent else []
     axes.set_title("\n".join([training.title, *gaps]), size="small")
     axes.set_xscale("log")
     axes.set_xlim(GUESSES[0] / 3, GUESSES[-1] * 3)
     axes.set_xlabel("initial step size (of a rival: the factor on its own, times 1e-3)", size=7)
+
+
+def _stretch(axes: Axes, least: float) -> None:
+    """Losses by how many percent they are above the `least`: most contenders are within a few of
+    it, and some at many times that."""
+
+    def above(loss: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.arcsinh(100 * (loss / least - 1) / LINEAR)
+
+    def back(y: NDArray[np.float64]) -> NDArray[np.float64]:
+        return least * (1 + LINEAR * np.sinh(y) / 100)
+
+    ends = above(axes.dataLim.intervaly)
+    low, high = back(ends + 0.04 * (ends[1] - ends[0]) * np.array([-1, 1]))
+    axes.set_yscale("function", functions=(above, back))
+    axes.set_ylim(low, high)
+    ticks = {least * (1 + percent / 100): percent for percent in TICKS}
+    shown = {y: percent for y, percent in ticks.items() if low <= y <= high}
+    axes.set_yticks(
+        list(shown), [f"{y:.2f}  {p:+d} %" if p else f"{y:.2f}  best" for y, p in shown.items()]
+    )
+    axes.tick_params(axis="y", labelsize="x-small")
 
 
 def _step_sizes(axes: Axes, results: Results, training: Training, shades: ScalarMappable) -> None:

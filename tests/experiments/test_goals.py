@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -23,7 +24,16 @@ from experiments.studies.tuning import (
     TINY_SEEN,
     optimizer,
 )
-from paper_figures import claims_page, goals, heldout, ingredients, peers, report, robustness
+from paper_figures import (
+    claims_page,
+    goal_figures,
+    goals,
+    heldout,
+    ingredients,
+    peers,
+    report,
+    robustness,
+)
 from paper_figures.__main__ import FIGURES
 from paper_figures.claims import MISSING, NOT, NOT_TESTABLE, PARTLY, REPRODUCED, Estimate, estimate
 from paper_figures.results import load, nothing
@@ -326,10 +336,27 @@ def test_an_excess_in_words():
     assert goals.said(estimate([], 3), "nobody yet") == "0 of 3 runs"
 
 
+def test_losses_by_how_many_percent_they_are_above_the_best():
+    axes = Figure().subplots()
+    axes.plot([1, 2, 3], [0.94, 1.0, 2.1])
+    robustness._stretch(axes, 1.0)
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels[:3] == ["0.95  -5 %", "0.98  -2 %", "1.00  best"]
+    assert labels[-1] == "2.00  +100 %"
+    low, high = axes.get_ylim()
+    assert 0.9 < low < 0.94
+    assert 2.1 < high < 2.6
+    heights = axes.transData.transform([(1, y) for y in (0.98, 1.0, 1.02, 1.2, 1.8)])[:, 1]
+    below, above, near, far = np.diff(heights)
+    assert below == pytest.approx(above)  # linear there
+    assert near > 2 * above
+    assert far < 1.2 * near  # three times as many percent, in the logarithmic part
+
+
 def test_an_axis_has_ticks_to_where_its_dots_end():
     axes = Figure().subplots()
-    goals.ruled(axes, ["one", "two"], "title", "% above")
-    goals.dots(axes, [estimate([-3.0], 1), estimate([180.0], 1)])
+    goal_figures.ruled(axes, ["one", "two"], "title", "% above")
+    goal_figures.dots(axes, [estimate([-3.0], 1), estimate([180.0], 1)])
     assert list(axes.get_xticks()) == [-10, 0, 10, 200]
     assert axes.get_xlim()[1] > 1.2 * 180  # so that no dot is cut
     assert "logarithmic beyond 10" in axes.get_xlabel()
