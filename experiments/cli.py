@@ -25,7 +25,7 @@ from experiments.study import Study
 from experiments.sweep import of_the_same_data, sweep, todo
 from experiments.timing import session
 from experiments.timing.measurement import load
-from experiments.words import counted
+from experiments.words import counted, unread
 
 EVERY = 600.0  # seconds from one checkpoint of a run to the next
 
@@ -43,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # who reads has seen enough, as `head` does; no more is to be flushed
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        unread()
     return 1
 
 

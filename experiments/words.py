@@ -1,7 +1,14 @@
 """What is printed and written in sentences."""
 
 import math
+import os
+import sys
 from decimal import ROUND_HALF_EVEN, Context, Decimal
+
+
+def unread() -> None:
+    """Who reads has seen enough, as `head` does: nothing more is flushed, at the exit either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def counted(count: int, what: str, form: str = "") -> str:

@@ -9,6 +9,7 @@ from experiments import ExperimentError
 from experiments.store import writing
 from experiments.studies import EXHIBITS, having
 from experiments.study import RESULTS
+from experiments.words import unread
 from paper_figures import (
     choices,
     claims_page,
@@ -83,7 +84,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         if options.verdicts:
-            print(report.verdicts(_judged(options.results, {})))
+            print(report.verdicts(_judged(options.results, {})), flush=True)
             return 0
         chosen = _chosen(options)
         for name, results in chosen.items():
@@ -103,6 +104,9 @@ def main() -> int:
                 print(readme.write_performance(RESULTS))
     except ExperimentError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        unread()
         return 1
     return 0
 

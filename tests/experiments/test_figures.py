@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 import json
+import os
 
 import pytest
 
@@ -250,6 +251,18 @@ def test_the_readme_is_drawn_with_the_results_however_they_are_named(
     monkeypatch.setattr("sys.argv", ["paper_figures", "table1", "--results", tmp_path.name])
     assert command.main() == 0
     assert "the readme\nits tables\n" in capsys.readouterr().out
+
+
+def test_who_reads_may_have_seen_enough(monkeypatch, capfd):
+    """As in `python -m paper_figures --verdicts | head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as output:
+        monkeypatch.setattr("sys.stdout", output)
+        monkeypatch.setattr("sys.argv", ["paper_figures", "--verdicts"])
+        monkeypatch.setattr(command, "_judged", lambda *about: [])
+        assert command.main() == 1
+    assert capfd.readouterr().err == ""
 
 
 def test_estimates():
