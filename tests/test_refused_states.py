@@ -1,4 +1,4 @@
-"""A state of which one entry is of another kind is refused as it is loaded, and changes nothing."""
+"""A state that is another's, or has an entry of another kind, is refused and changes nothing."""
 
 import copy
 import itertools
@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 import gdtuo
-from gdtuo import Adam, Ensemble, GdtuoError, History, Safeguards, Tower
+from gdtuo import SGD, Adam, Ensemble, GdtuoError, History, Safeguards, Tower
 from tests.problem import LOG_SGD, make_model, make_tower, train
+from tests.refusals import ADAM, GUARD, check_refusal, parameters, stepped
 
 STRANGE = [None, "x", [], {}, torch.ones(7), torch.ones((), dtype=torch.complex64)]
 
@@ -112,3 +113,167 @@ def test_a_schedule_s_factor_goes_with_and_without_a_guard():
         towers[1].load_state_dict(towers[0].state_dict())
         models[1].load_state_dict(models[0].state_dict())
         assert train(models[0], towers[0], 3) == train(models[1], towers[1], 3)
+
+
+def loaded(tower, state):
+    tower.load_state_dict(state)
+
+
+def edited(**changes):
+    state = Tower(parameters(), ADAM).state_dict()
+    state["param_groups"][0] |= changes
+    return state
+
+
+def without_number(*keys, **options):
+    """The state of a tower without some of what its groups have."""
+    state = Tower(parameters(), ADAM, **options).state_dict()
+    groups = [{k: v for k, v in group.items() if k not in keys} for group in state["param_groups"]]
+    return {**state, "param_groups": groups}
+
+
+def without_key(*keys, **options):
+    state = Tower(parameters(), ADAM, **options).state_dict()
+    state["state"][0] = {k: v for k, v in state["state"][0].items() if keys and k not in keys}
+    return state
+
+
+def last_frozen():
+    *rest, last = parameters()
+    return [*rest, last.requires_grad_(False)]
+
+
+def with_last_of_another_shape():
+    state = Tower(parameters(), ADAM).state_dict()
+    state["state"][3] = state["state"][3] | {"exp_avg": torch.ones(1)}
+    return state
+
+
+def of_steps_without_parameters():
+    stepped(tower := Tower(parameters(), ADAM))
+    return {**tower.state_dict(), "state": {}}
+
+
+REFUSED = {
+    "the state of another tower": (
+        lambda: loaded(
+            Tower(parameters(), ADAM),
+            Tower(parameters(), Adam(optimizer=Adam())).state_dict(),
+        ),
+        r"(?s)state is that of another tower.*saved: Adam.*/ Adam.*here:.*/ SGD.*Build the tower",
+    ),
+    "the state of what learns other names": (
+        lambda: loaded(
+            Tower(parameters(), ADAM),
+            Tower(parameters(), Adam(optimizer=SGD(), learn=["lr"])).state_dict(),
+        ),
+        r"(?s)state is that of another tower.*saved: Adam\^\{lr\}.*here:.*\^\{lr,beta1,beta2\}",
+    ),
+    "the state of other constants": (
+        lambda: loaded(
+            Tower(parameters(), ADAM),
+            Tower(parameters(), Adam(eps=1e-4, optimizer=SGD())).state_dict(),
+        ),
+        r"(?s)state is that of another tower.*saved: .*eps=0\.0001.*here:.*eps=1e-08",
+    ),
+    "the state of another optimizer": (
+        lambda: loaded(Tower(parameters(), ADAM), torch.optim.Adam(parameters()).state_dict()),
+        r"not the state of a gdtuo\.Tower\. Load it where it was saved",
+    ),
+    "the state of other groups": (
+        lambda: loaded(
+            Tower(parameters(), ADAM),
+            Tower([{"params": parameters()[:1]}, {"params": parameters()[1:]}], ADAM).state_dict(),
+        ),
+        r"state has groups of \[1, 3\] parameters, this tower of \[4\]\. Build the tower",
+    ),
+    "something else": (
+        lambda: loaded(Tower(parameters(), ADAM), {"model": {}}),
+        r"The state is a dictionary of 'model'\. Give what `state_dict\(\)` returned",
+    ),
+    "a newer format": (
+        lambda: loaded(Tower(parameters(), ADAM), edited(format=99)),
+        r"state has format 99; this version of gdtuo reads up to \d+\. Upgrade gdtuo",
+    ),
+    "a state of nothing": (
+        lambda: loaded(Tower(parameters(), ADAM), {"param_groups": []}),
+        r"The state is a dictionary of 'param_groups'\. Give what `state_dict\(\)` returned",
+    ),
+    "a state without a count": (
+        lambda: loaded(Tower(parameters(), ADAM), without_number("previous_lr_factor", "steps")),
+        r"The state has no previous_lr_factor, steps in a group\. Give all of what",
+    ),
+    "a state without some of the rule's": (
+        lambda: loaded(Tower(parameters(), ADAM), without_key("exp_avg")),
+        r"The state has no exp_avg for a parameter of shape",
+    ),
+    "a state without the last update's gradient": (
+        lambda: loaded(Tower(parameters(), ADAM), without_key("previous_gradient")),
+        r"The state has no previous_gradient for a parameter of shape",
+    ),
+    "a state without a parameter's count": (
+        lambda: loaded(Tower(parameters(), ADAM), without_key("step")),
+        r"The state has no step for a parameter of shape",
+    ),
+    "a state that doesn't say whether an update is kept": (
+        lambda: loaded(Tower(parameters(), ADAM), without_key("is_kept")),
+        r"The state has no is_kept for a parameter of shape",
+    ),
+    "a state without a schedule's lr": (
+        lambda: loaded(Tower(parameters(), ADAM), without_number("lr")),
+        r"The state has no lr in a group\. Give all of what",
+    ),
+    "a state that has nothing of a parameter but its place": (
+        lambda: loaded(Tower(parameters(), ADAM), without_key()),
+        r"The state has no exp_avg, .*, is_kept for a parameter of shape",
+    ),
+    "a state of another shape for what is frozen": (
+        lambda: loaded(Tower(last_frozen(), ADAM), with_last_of_another_shape()),
+        r"The state has a exp_avg of shape \[1\] for a parameter of shape \[3\]",
+    ),
+    "a state of steps that has no parameters": (
+        lambda: loaded(Tower(parameters(), ADAM), of_steps_without_parameters()),
+        r"The state is of a tower that has taken steps, and has nothing of any parameter\. Give",
+    ),
+    "a guard's state without a parameter's flag": (
+        lambda: loaded(Tower(parameters(), ADAM, **GUARD), without_key("is_valid", **GUARD)),
+        r"The state has no is_valid for a parameter of shape",
+    ),
+    "a guard's state without a parameter's count": (
+        lambda: loaded(Tower(parameters(), ADAM, **GUARD), without_key("skipped", **GUARD)),
+        r"The state has no skipped for a parameter of shape",
+    ),
+    "a guard's state without a level's flag": (
+        lambda: loaded(
+            Tower(parameters(), ADAM, **GUARD), without_number("level1.is_valid", **GUARD)
+        ),
+        r"The state has no level1\.is_valid in a group",
+    ),
+    "a guard's state without its counts": (
+        lambda: loaded(
+            Tower(parameters(), ADAM, **GUARD),
+            without_number("guard.tries", "guard.causes", **GUARD),
+        ),
+        r"The state has no guard\.causes, guard\.tries in a group",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name):
+    check_refusal(*REFUSED[name])
+
+
+def test_a_refused_state_leaves_the_tower_as_it_was():
+    models = make_model(), make_model()
+    tower, untouched = (Tower(model.parameters(), ADAM) for model in models)
+    for steps in (3, 3):
+        assert train(models[0], tower, steps) == train(models[1], untouched, steps)
+        for state in (
+            Tower(parameters(), Adam(optimizer=Adam())).state_dict(),
+            edited(format=99),
+            without_key("step"),
+            without_number("lr"),
+        ):
+            with pytest.raises(GdtuoError):
+                tower.load_state_dict(state)
