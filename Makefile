@@ -12,7 +12,7 @@ SAMPLE ?= 8
 DEVICE ?= cpu
 # All but figure4e, which needs torchvision: make reproduce TIER=paper STUDIES=figure4e
 STUDIES ?= table1 kappa figure2a figure2b figure3 figure4a figure4b figure4c figure4d \
-  figure4c_adam figure4d_adam sensitivity2019 heights2019 horizon choices robustness peers ingredients heldout
+  figure4c_adam figure4d_adam sensitivity2019 heights2019 horizon choices figure3_choices robustness peers ingredients heldout
 BIN := .venv/bin
 
 .PHONY: reproduce train figures verify verdicts test test-slow bench bench-compare bench-check bench-record lint

@@ -13,10 +13,9 @@ from experiments.studies import (
     figure4e,
     mlp_sweeps,
 )
-from experiments.studies.choices import CHOICES
 from experiments.study import Study
 from experiments.words import counted
-from paper_figures import choices, points
+from paper_figures import choices, figure3_choices, points
 from paper_figures.results import TITLES, Results
 from paper_figures.timings import Timings
 
@@ -29,18 +28,18 @@ def _epochs(study: ModuleType) -> int:
     return study.STUDY.tier("paper").epochs
 
 
-# Beside Table 1, whose choices are undone one by one in the study `choices`.
+# Whose choices are undone one by one.
+VARIED = {"Table 1": choices.FIGURE, "Figure 3": figure3_choices.FIGURE}
+# Beside these.
 OTHERS = (
     ("Figure 2: batch, augmentation, normalisation, where weight decay is added",
      "He et al.'s; weight decay is part of the update, so that the hypergradient knows of it",
      "not on record: in single runs of three epochs the learned step size of Figure 2b falls twice "
      "as fast with batches of 32, and no faster without weight decay or in float32 "
      "([findings](../docs/findings.md))"),
-    ("Figure 3: the optimizer above Adam, batch, sequence, embedding, clipping, split, whether the "
-     "state is carried from one sequence to the next, how perplexity is measured",
-     "SGD with a step size for each hyperparameter, as the notation suggests; the rest is "
-     "torch-rnn's. The state is carried, and perplexity is that of every character of the text's "
-     "last tenth, which is not trained on", NOT_VARIED),
+    ("Figure 3: the length of a sequence, embedding, clipping, split, how perplexity is measured",
+     "50, 64, 5 and a tenth for the test, as in torch-rnn; perplexity is that of every character "
+     "of the text's last tenth, which is not trained on", NOT_VARIED),
     ("Figures 2, 3, 4c and 4d: the precision",
      "Tier small in bfloat16 (mixed precision), for a processor's sake; of tier paper ResNet-20 "
      "alone, the LSTM in float32", NOT_VARIED),
@@ -87,12 +86,14 @@ def _above(found: Sequence[Results | Timings], studies: Sequence[Study]) -> str:
 
 def table(found: Sequence[Results | Timings]) -> str:
     """In Markdown, with what the results among `found` say."""
-    varied = next((each for each in found if each.study.name == choices.STUDY.name), None)
     rows = []
-    for key, choice in CHOICES.items():
-        known = varied is not None and varied.data == varied.study.data
-        effect = choices.matters(varied, key) if known else ""
-        rows.append(("Table 1", choice.made, effect or "not yet run on MNIST"))
+    for of, exhibit in VARIED.items():
+        varied = next((each for each in found if each.study is exhibit.study), None)
+        known = isinstance(varied, Results) and varied.data == exhibit.study.data
+        for key, choice in exhibit.choices.all.items():
+            effect = exhibit.matters(varied, key) if known else ""
+            data = TITLES[exhibit.study.data]
+            rows.append((of, choice.made, effect or f"not yet run on {data}"))
     rows += OTHERS
     rows += [(what, "SGD", _above(found, studies)) for what, studies in ABOVE.items()]
     return points.table(HEAD, rows)

@@ -32,12 +32,18 @@ def name(lr: float, kind: str) -> str:
     return f"lr {lr:g}, {kind}"
 
 
+def tower(lr: float, kind: str) -> str:
+    """The optimizer of a line."""
+    return f"Adam({lr!r})" + (f" / {kappa_lstm(lr)}" if kind == "learned" else "")
+
+
 def cells(tier: Tier) -> Iterator[Cell]:
     for lr in STEP_SIZES:
         for kind in KINDS:
-            text = f"Adam({lr!r})" + (f" / {kappa_lstm(lr)}" if kind == "learned" else "")
             for seed in range(tier.seeds):
-                run = Run("char_rnn", tier.data, text, seed, tier.epochs, options=tier.options)
+                run = Run(
+                    "char_rnn", tier.data, tower(lr, kind), seed, tier.epochs, options=tier.options
+                )
                 yield Cell(name(lr, kind), run)
 
 

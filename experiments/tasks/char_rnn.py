@@ -31,13 +31,16 @@ class CharRnn(Task):
         epoch_steps: steps from one look at the test set to the next; that is what an epoch is here.
         autocast: "bfloat16" computes the network in mixed precision.
         cell: "lstm", the paper's, or "gru".
+        carried: whether the state goes from one sequence to the next. If not, each starts from
+            zero, in the test too, which is then cut into sequences of the same length.
+        tested: streams that the test text is cut into; 0: as many as in a batch.
     """
 
     version = 1
     metric = "test_perplexity"
     options = {  # noqa: RUF012
         "batch": 50, "sequence": 50, "hidden": 128, "epoch_steps": 500, "autocast": "none",
-        "cell": "lstm",
+        "cell": "lstm", "carried": True, "tested": 0,
     }  # fmt: skip
     choices = {**Task.choices, "cell": tuple(CELLS)}  # noqa: RUF012
     clip = 5.0  # torch-rnn's
@@ -45,14 +48,14 @@ class CharRnn(Task):
     def __init__(self, data: str, seed: int, device: str, **options: Any) -> None:
         chosen = {**self.options, **self.chosen(options)}
         self.sequence, self.steps = chosen["sequence"], chosen["epoch_steps"]
-        self.batch = chosen["batch"]
+        self.batch, self.carries = chosen["batch"], chosen["carried"]
         self.mixed = mixed_precision(device, chosen["autocast"])
         layers = CELLS[chosen["cell"]]
         self.data = datasets.load(data, device)
         self.fingerprint = self.data.fingerprint
         text = self.data.characters
-        self.trained = self._streams(text[: int(TRAIN * len(text))])
-        self.tested = self._streams(text[int(TEST * len(text)) :])
+        self.trained = _streams(text[: int(TRAIN * len(text))], self.batch)
+        self.tested = _streams(text[int(TEST * len(text)) :], chosen["tested"] or self.batch)
         self.position = 0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -60,12 +63,6 @@ class CharRnn(Task):
         shape = (self.model.lstm.num_layers, self.batch, chosen["hidden"])
         count = 2 if layers is nn.LSTM else 1
         self.carried = tuple(torch.zeros(shape, device=device) for _ in range(count))
-
-    def _streams(self, text: Tensor) -> tuple[Tensor, Tensor]:
-        """The characters of each stream, and for each of them the next one."""
-        length = (len(text) - 1) // self.batch
-        used = self.batch * length
-        return text[:used].view(self.batch, length), text[1 : used + 1].view(self.batch, length)
 
     def begin(self) -> None:
         """Nothing is drawn: the order is the text's."""
@@ -82,16 +79,18 @@ class CharRnn(Task):
 
     def loss_of(self, characters: Tensor, targets: Tensor, *carried: Tensor) -> Tensor:
         outputs, state = self._outputs(characters, carried if len(carried) > 1 else carried[0])
-        parts = (state,) if isinstance(state, Tensor) else state  # a GRU's is one, an LSTM's two
-        for place, part in zip(self.carried, parts, strict=True):
-            place.copy_(part.detach())
+        if self.carries:
+            parts = (state,) if isinstance(state, Tensor) else state  # a GRU's, an LSTM's two
+            for place, part in zip(self.carried, parts, strict=True):
+                place.copy_(part.detach())
         return nn.functional.cross_entropy(outputs, targets.flatten())
 
     @torch.no_grad()
     def evaluate(self) -> Figures:
         total, carried = 0.0, None
-        for inputs, targets in zip(*(x.split(EVALUATED, dim=1) for x in self.tested), strict=True):
-            outputs, carried = self._outputs(inputs, carried)
+        at_once = EVALUATED if self.carries else self.sequence
+        for inputs, targets in zip(*(x.split(at_once, dim=1) for x in self.tested), strict=True):
+            outputs, carried = self._outputs(inputs, carried if self.carries else None)
             loss = nn.functional.cross_entropy(outputs, targets.flatten(), reduction="sum")
             total += loss.double().item()
         mean = torch.tensor(total / self.tested[0].numel(), dtype=torch.float64)
@@ -111,3 +110,10 @@ class CharRnn(Task):
         self.position = state["position"]
         for place, part in zip(self.carried, state["carried"], strict=True):
             place.copy_(part)
+
+
+def _streams(text: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The characters of each stream, and for each of them the next one."""
+    length = (len(text) - 1) // count
+    used = count * length
+    return text[:used].view(count, length), text[1 : used + 1].view(count, length)

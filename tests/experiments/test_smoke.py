@@ -16,7 +16,7 @@ from paper_figures.results import load
 SLOW = (
     "figure2a", "figure2b", "figure4a", "figure4b", "figure4c", "figure4d",
     "figure4c_adam", "figure4d_adam", "sensitivity2019", "heights2019", "horizon", "kappa",
-    "choices", "robustness", "peers", "ingredients", "heldout",
+    "choices", "figure3_choices", "robustness", "peers", "ingredients", "heldout",
 )  # fmt: skip
 
 

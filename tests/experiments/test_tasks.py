@@ -252,6 +252,31 @@ def test_streams_go_on_where_they_were():
     assert targets[:, :-1].equal(inputs[:, 1:])
 
 
+def test_where_no_state_is_carried_each_sequence_is_one_by_itself():
+    """In training and in the test, which is as one of the first sequence alone, again and again."""
+    options = {"batch": 4, "sequence": 10, "hidden": 8}
+    kept, cold = (CharRnn("sonnets", 0, "cpu", carried=c, **options) for c in (True, False))
+    assert kept.loss(0) == cold.loss(0)
+    assert not kept.loss(1).isclose(second := cold.loss(1))
+    cold.position = cold.sequence
+    assert cold.loss(1) == second
+    assert not any(part.any() for part in cold.carried)
+    repeated = [x[:, :10].repeat(1, 3) for x in cold.tested]
+    cold.tested = kept.tested = tuple(x[:, :10] for x in repeated)
+    first = kept.evaluate()
+    assert cold.evaluate() == first
+    cold.tested = kept.tested = tuple(repeated)
+    assert cold.evaluate()["test_perplexity"] == pytest.approx(first["test_perplexity"])
+    assert kept.evaluate() != first
+
+
+def test_the_test_text_has_streams_of_its_own_number():
+    few, many = (CharRnn("sonnets", 0, "cpu", batch=b, tested=6, hidden=8) for b in (1, 12))
+    assert len(few.trained[0]) == 1
+    assert len(few.tested[0]) == len(many.tested[0]) == 6
+    assert few.evaluate() == many.evaluate()
+
+
 def test_at_the_end_of_the_text_streams_start_over():
     task = made("char_rnn")
     length = task.trained[0].shape[1]
