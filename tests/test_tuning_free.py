@@ -52,6 +52,24 @@ def test_the_first_step_is_brought_into_range(lr, per, dtype):
         assert found == pytest.approx(low if lr < 1 else high, rel=1e-4)
 
 
+@pytest.mark.parametrize("elements", [1, 400])
+def test_of_parameters_at_0_a_hundredth_an_element_is_taken(elements):
+    w = nn.Parameter(torch.zeros(elements, dtype=torch.float64))
+    rule = gdtuo.SGD(1e4, optimizer=gdtuo.SGD(0.0), **LOG)
+    tower = gdtuo.Tower([w], rule, safeguards=Safeguards(start=(1e-3, 1e-2)))
+    w.sum().backward()
+    tower.step()
+    torch.testing.assert_close(w.detach(), torch.full_like(w, -1e-2 * 0.01))
+
+
+def test_the_start_stays_in_bounds():
+    model = make_model()
+    rule = gdtuo.SGD(1e4, bounds={"lr": (10.0, 1e5)}, optimizer=gdtuo.SGD(0.0), **LOG)
+    tower = gdtuo.Tower(model.parameters(), rule, safeguards=Safeguards(start=(1e-3, 1e-2)))
+    train(model, tower, 1)
+    assert lr_of(tower) == pytest.approx(10.0)
+
+
 def test_a_first_guess_in_range_is_taken():
     model, other = make_model(), make_model()
     towers = [
