@@ -5,6 +5,7 @@ paper's start.
 """
 
 import dataclasses
+import inspect
 
 import pytest
 import torch
@@ -27,6 +28,24 @@ def test_a_rule_alone_is_torch_s(row, rule):
     assert sum(losses[-4:]) < sum(losses[:4])
     for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("rule", "theirs"),
+    [
+        (gdtuo.AdamW(), torch.optim.AdamW),
+        (gdtuo.NAdam(), torch.optim.NAdam),
+        (gdtuo.Muon(), getattr(torch.optim, "Muon", None)),  # which torch 2.6 hasn't got
+    ],
+    ids=str,
+)
+def test_a_rule_with_torch_s_numerics_has_its_defaults(rule, theirs):
+    if theirs is None:
+        pytest.skip(f"this version of torch has no {type(rule).__name__}")
+    given = {k: v.default for k, v in inspect.signature(theirs).parameters.items()}
+    given |= dict(zip(("beta1", "beta2"), given.pop("betas", ()), strict=False))
+    own = {name: getattr(rule, name) for name in rule.specs}
+    assert own == {name: given[name] for name in own}
 
 
 @pytest.mark.parametrize(("row", "rule"), ALIKE, ids=ids)

@@ -57,7 +57,14 @@ def check(rule, backend=QUICK, rtol=1e-10, atol=1e-10, **options):
     for p, q in zip(parameters_of(model), parameters_of(eager), strict=True):
         torch.testing.assert_close(p, q, rtol=rtol, atol=atol)
     assert read(tower) == pytest.approx(read(reference), rel=100 * rtol, abs=atol)
+    assert counts(tower) == counts(reference)
     return tower
+
+
+def counts(tower):
+    """How often everything was updated."""
+    stores = [*tower.param_groups, *tower.state.values()]
+    return [{k: int(v) for k, v in s.items() if k.endswith(("step", "steps"))} for s in stores]
 
 
 #: Heights 1 and 2 of a rule are compiled as parts of height 3; of height 0, at which nothing is
@@ -106,6 +113,17 @@ ADAM = gdtuo.parse("Adam(0.02, beta1=0.6, beta2=0.8) / SGD(1e-3) / SGD(1e-5)")
 )
 def test_options(rule, options):
     check(rule, **options)
+
+
+def first_frozen(model):
+    model[0].requires_grad_(False)
+    return halves(model)
+
+
+@pytest.mark.parametrize("per", ["tower", "group"])
+def test_a_group_that_is_frozen_holds_what_is_learned(per):
+    rule = gdtuo.Adam(0.01, optimizer=gdtuo.Adam(1e-3, optimizer=gdtuo.SGD(1e-5)))
+    check(rule, groups_of=first_frozen, per=per)
 
 
 TUNING_FREE = RULE

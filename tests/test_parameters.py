@@ -1,6 +1,7 @@
 """Parameters: frozen, absent, laid out or cast otherwise; and what a tower of them shows."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -186,6 +187,24 @@ def test_layouts(row, layout, company):
     torch.testing.assert_close(odd.detach(), plain.detach(), rtol=1e-12, atol=1e-12)
     for level, plain_level in zip(*runs, strict=True):
         assert level == pytest.approx(plain_level, rel=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (2, 3), (3, 2), (1, 4), (2, 1, 2)])
+def test_cotangents_that_are_parts_of_one_buffer_in_another_order(shape):
+    """Together they fill it, as what was joined does; but not in the order of the elements."""
+    n, turned = math.prod(shape), tuple(range(len(shape)))[::-1]
+    buffer = torch.arange(2.0 * n)
+    parts = [part.view(shape[::-1]).permute(turned) for part in buffer.split(n)]
+    learned = []
+    for along in (parts, [part.contiguous().clone() for part in parts]):
+        weights = [nn.Parameter(torch.zeros(shape)) for _ in parts]
+        tower = gdtuo.Tower(weights, gdtuo.SGD(1.0, optimizer=gdtuo.SGD(1e-3)))
+        for _ in range(2):
+            for w in weights:
+                w.grad = torch.arange(1.0 * n).reshape(shape)
+            tower.step(cotangents=along)
+        learned.append(tower.hyperparameters())
+    assert learned[0] == learned[1]
 
 
 def test_parameters_one_by_one_or_together_are_the_same():

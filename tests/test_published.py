@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 import gdtuo
 from gdtuo import Rule
 from tests.problem import loss_at, make_model
-from tests.rules_table import BY_RULE, towers
+from tests.rules_table import BY_RULE, ROWS, towers
 
 published = pytest.importorskip(
     "gradient_descent_the_ultimate_optimizer.gdtuo",
@@ -156,3 +157,10 @@ def test_a_rule_on_itself(row, height):
 )
 def test_particular_towers(text):
     assert compare(gdtuo.parse(text)) == STEPS
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.published], ids=lambda row: row.name)
+def test_defaults_are_the_published_ones(row):
+    theirs = inspect.signature(getattr(published, row.published.name)).parameters
+    for name, symbol in row.published.symbols.items():
+        assert getattr(row.rule(), name) == theirs[symbol].default

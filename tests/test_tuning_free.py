@@ -385,6 +385,20 @@ def test_the_default_is_what_it_says():
         gdtuo.default(make_model().parameters(), lr=0.0)
 
 
+def test_the_numbers_of_the_default_are_those_that_results_are_of():
+    """`results/robustness`, `peers`, `ingredients`, `heldout` and `cost`."""
+    bottom, top = (
+        {name: getattr(level, name) for name in level.specs}
+        for level in gdtuo.default(make_model().parameters()).rule.levels
+    )
+    assert bottom == {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "power": 4.0, "eps": 1e-8}
+    assert top == {
+        "lr": 0.02, "beta1": 0.9, "beta2": 0.99, "push": 0.4, "max_push": 0.9, "boost": 25.0,
+        "eps": 1e-18,
+    }  # fmt: skip
+    assert (RULE.trace, START, STRIDE) == (0.95, (0.003, 0.01), 0.02)
+
+
 def test_the_default_is_of_its_own_rules():
     """A user's rule of the same name is what a text means, not what the default is made of."""
 
