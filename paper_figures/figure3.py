@@ -85,8 +85,8 @@ def summary(results: Results) -> str:
     )
     if any(below):
         text += (
-            ": what it leaves unsaid may be why (split, sequence, batch, how perplexity is "
-            "measured, whether the state is carried)"
+            ": what it leaves unsaid may be why (split, sequence, how perplexity is measured; and "
+            "batch and state, of which `figure3_choices` has the worth)"
         )
     return f"{text}. {_learned(results)}".rstrip()
 

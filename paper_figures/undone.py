@@ -79,8 +79,27 @@ class UndoneFigure:
         return (
             f"Every row comes nearer to the paper's {self.label} by "
             f"{tally(nearer, 'choices made here')}; what each is worth stands under *What the "
-            "paper leaves out*."
-        )
+            f"paper leaves out*. {self._nearest(results)}"
+        ).rstrip()
+
+    def _nearest(self, results: Results) -> str:
+        """Which way of training a row comes nearest to the paper's, in a sentence; empty if none
+        has run."""
+        ways: dict[str, list[str]] = {}
+        rows = dict.fromkeys(row for choice in self.choices.all.values() for row in choice.rows)
+        for row in rows:
+            ends = {self.choices.said(): points.point(results, self.choices.name(row))}
+            for key, choice in self.choices.all.items():
+                if row in choice.rows:
+                    cell = self.choices.name(row, key)
+                    ends[self.choices.said(key)] = points.point(results, cell)
+            off = {way: abs(e.mean - self.paper[row]) for way, e in ends.items() if e.n}
+            if off:
+                way = min(off, key=lambda each: off[each])
+                ours, theirs = ends[way].plain(), f"{self.paper[row]:.2f}{self.unit}"
+                ways.setdefault(way, []).append(f"`{row}` ({ours}{self.unit} for {theirs})")
+        found = "; ".join(f"{way}, {', '.join(of)}" for way, of in ways.items())
+        return f"Nearest to the paper's come: {found}." if found else ""
 
     @property
     def all(self) -> list[str]:

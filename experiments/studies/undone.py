@@ -52,9 +52,13 @@ class Choices:
     all: Mapping[str, Choice]
     run: Callable[[Tier, str, int], Run]
 
+    def said(self, choice: str = "") -> str:
+        """How a row is trained: as chosen, or with one choice undone."""
+        return self.all[choice].otherwise if choice else f"as in {self.of}"
+
     def name(self, row: str, choice: str = "") -> str:
-        """The name of a cell: a row as chosen, or with one choice undone."""
-        return f"{row}, {self.all[choice].otherwise if choice else f'as in {self.of}'}"
+        """The name of a cell."""
+        return f"{row}, {self.said(choice)}"
 
     def cells(self, tier: Tier) -> Iterator[Cell]:
         rows = dict.fromkeys(row for choice in self.all.values() for row in choice.rows)

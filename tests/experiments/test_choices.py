@@ -105,3 +105,6 @@ def test_what_figure_3_s_choices_are_worth(tier, verdict, tmp_path, make_record)
     assert [claim.verdict for claim in found] == [verdict] * 4
     changed = "Otherwise (from a state of zero) the perplexity changes by -0.60 [-0.60, -0.60] for"
     assert found[1].finding.startswith(f"{changed} `lr 0.002, learned`, -0.60")
+    nearest = "Nearest to the paper's come: as in Figure 3, `lr 0.0001, learned` (6.61 for 6.51), "
+    assert nearest in FIGURE3.summary(results)
+    assert "Nearest" not in FIGURE3.summary(nothing(study))
