@@ -194,7 +194,7 @@ class UndoneFigure:
             f"{self.label.capitalize()}{' in percent' if self.unit else ''}: mean over the seeds "
             "with its 95 % bootstrap interval.",
             findings(self.claims(results)),
-            f"![{self.label.capitalize()}s, as chosen and otherwise]({results.tier}.svg)",
+            f"![{self.label.capitalize()}, as chosen and otherwise]({results.tier}.svg)",
             ruling(self.RULES),
         ]
         return points.page(parts)
