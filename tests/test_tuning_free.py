@@ -397,6 +397,7 @@ def test_the_numbers_of_the_default_are_those_that_results_are_of():
         "eps": 1e-18,
     }  # fmt: skip
     assert (RULE.trace, START, STRIDE) == (0.95, (0.003, 0.01), 0.02)
+    assert gdtuo.ScheduleFreeAdam().lr == 0.003  # of the rule by itself
 
 
 def test_the_default_is_of_its_own_rules():
