@@ -2,6 +2,7 @@
 
 from experiments.studies.choices import CHOICES, STUDY
 from paper_figures.table1_rows import PAPER
+from paper_figures.tower_sweeps_claims import AMONG_TEN
 from paper_figures.undone import UndoneFigure
 
 FIGURE = UndoneFigure(
@@ -10,7 +11,6 @@ FIGURE = UndoneFigure(
     {row: PAPER[row].error[0] for choice in CHOICES.all.values() for row in choice.rows},
     label="test error",
     unit=" %",
-    points=" points",
-    guess="an error of 90 %, that of a guess among ten classes",
+    guess=AMONG_TEN,
     text="data set",
 )

@@ -3,6 +3,7 @@
 from experiments.studies.figure3 import KINDS, STEP_SIZES, name
 from experiments.studies.figure3_choices import CHOICES, STUDY
 from paper_figures.figure3 import PAPER
+from paper_figures.figure4d import GUESS
 from paper_figures.undone import UndoneFigure
 
 FIGURE = UndoneFigure(
@@ -15,8 +16,7 @@ FIGURE = UndoneFigure(
     },
     label="test perplexity",
     unit="",
-    points="",
-    guess="a perplexity of 87, that of a guess among as many characters",
+    guess=GUESS,
     text="text",
     late=True,
 )

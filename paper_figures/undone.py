@@ -36,7 +36,6 @@ class UndoneFigure:
         paper: the paper's value of each row.
         label: what is measured, such as "test error".
         unit: behind a value.
-        points: behind a difference of two.
         guess: what a run that diverged counts with, in words.
         text: what the study is trained on, in words.
         late: whether the paper's value is of longer runs than a shortened tier has.
@@ -47,7 +46,6 @@ class UndoneFigure:
     paper: Mapping[str, float]
     label: str
     unit: str
-    points: str
     guess: str
     text: str
     late: bool = False
@@ -70,11 +68,14 @@ class UndoneFigure:
 
     def claims(self, results: Results) -> list[Claim]:
         """Each choice, judged."""
-        return [standing(self._choice(results, key), results, late=self.late) for key in self.all]
+        return [
+            standing(self._choice(results, key), results, late=self.late)
+            for key in self.choices.all
+        ]
 
     def summary(self, results: Results) -> str:
         """The findings in a few sentences."""
-        verdicts = [self._choice(results, key).verdict for key in self.all]
+        verdicts = [self._choice(results, key).verdict for key in self.choices.all]
         nearer = [None if verdict in UNKNOWN else verdict == REPRODUCED for verdict in verdicts]
         return (
             f"Every row comes nearer to the paper's {self.label} by "
@@ -100,11 +101,6 @@ class UndoneFigure:
                 ways.setdefault(way, []).append(f"`{row}` ({ours}{self.unit} for {theirs})")
         found = "; ".join(f"{way}, {', '.join(of)}" for way, of in ways.items())
         return f"Nearest to the paper's come: {found}." if found else ""
-
-    @property
-    def all(self) -> list[str]:
-        """The choices' short names."""
-        return list(self.choices.all)
 
     def _ends(self, results: Results, key: str) -> dict[str, tuple[Estimate, Estimate]]:
         """Of each row that a choice could matter to, where it ends as chosen, and otherwise."""
@@ -139,12 +135,13 @@ class UndoneFigure:
     def matters(self, results: Results, key: str) -> str:
         """By how much the rows move where the choice is undone."""
         choice = self.choices.all[key]
+        points_of = " points" * bool(self.unit)  # behind a difference of two percentages
         moved = []
         for row in choice.rows:
             cells = self.choices.name(row), self.choices.name(row, key)
             ours, others = (points.errors(results, cell) for cell in cells)
             by = paired(others, ours, results.planned[cells[1]])
-            moved += [f"{by.text(2)}{self.points} for `{row}`"] if by.n else []
+            moved += [f"{by.text(2)}{points_of} for `{row}`"] if by.n else []
         if not moved:
             return ""
         return (
@@ -157,7 +154,7 @@ class UndoneFigure:
         path = folder / results.tier
         with figure(path, (9, 6)) as canvas:
             canvas.suptitle(heading(results.study.title, caption(results)))
-            panels = canvas.subplots(len(self.all), 1, sharex=True, height_ratios=[
+            panels = canvas.subplots(len(self.choices.all), 1, sharex=True, height_ratios=[
                 len(choice.rows) for choice in self.choices.all.values()
             ])  # fmt: skip
             for axes, (key, choice) in zip(panels, self.choices.all.items(), strict=True):
@@ -184,7 +181,7 @@ class UndoneFigure:
         body = [
             [f"`{row}`", self.choices.all[key].otherwise, ours.text(2), others.text(2),
              f"{self.paper[row]:.2f}"]
-            for key in self.all for row, (ours, others) in self._ends(results, key).items()
+            for key in self.choices.all for row, (ours, others) in self._ends(results, key).items()
         ]  # fmt: skip
         head = ["row", "otherwise", f"{self.label}{self.unit} as chosen", "otherwise", "paper"]
         parts = [

@@ -37,14 +37,15 @@ def tower(lr: float, kind: str) -> str:
     return f"Adam({lr!r})" + (f" / {kappa_lstm(lr)}" if kind == "learned" else "")
 
 
+def run(tier: Tier, lr: float, kind: str, seed: int) -> Run:
+    return Run("char_rnn", tier.data, tower(lr, kind), seed, tier.epochs, options=tier.options)
+
+
 def cells(tier: Tier) -> Iterator[Cell]:
     for lr in STEP_SIZES:
         for kind in KINDS:
             for seed in range(tier.seeds):
-                run = Run(
-                    "char_rnn", tier.data, tower(lr, kind), seed, tier.epochs, options=tier.options
-                )
-                yield Cell(name(lr, kind), run)
+                yield Cell(name(lr, kind), run(tier, lr, kind, seed))
 
 
 STUDY = Study(
